@@ -1,0 +1,1 @@
+"""Networks and the syntax of each family's payload. Knows no path, no command line, no image file."""

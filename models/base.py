@@ -1,0 +1,101 @@
+"""The contract of a family: what a trained, frozen codec can do. Knows no file and no container.
+
+A frozen family object holds integer tables and float weights that never change. It has four methods;
+`traverse` is the only one that codes anything, and it is the same call for encoding, decoding and
+counting bits, so the encoder cannot use what the decoder lacks.
+
+        ENCODE                                        DECODE
+    pixels --analyse--> symbols                   pixels <--synthesise-- latents
+                          |                                                 ^
+                     traverse(coder)                                   dequantise
+                          v                                                 |
+                        bytes  ---------------->  traverse(coder) --> symbols
+
+Left of `symbols` floats are free; below, everything is integers and bit-exact.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from codec.entropy import AbstractCoder, IntArray
+
+__all__ = ["AbstractFamily", "Halo", "Symbols", "TileGeometry"]
+
+Symbols: TypeAlias = Mapping[str, IntArray]
+
+
+@dataclass(frozen=True)
+class TileGeometry:
+    """What the header says about one tile: all that `traverse` may know besides the weights.
+
+    `height` and `width` are the tile's own pixels, at least 1 each, without any halo; `quality` is
+    the rate point, 0..100.
+    """
+
+    height: int
+    width: int
+    quality: int
+
+
+@dataclass(frozen=True)
+class Halo:
+    """Pixels of neighbouring tiles on each side; multiples of the family's stride, 0 at a border."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+
+class AbstractFamily(ABC):
+    """A frozen codec. `stride` and `halo` are pixels: the size of a latent, the reach of a filter.
+
+    A tile's size is a multiple of `tile_multiple` except at the right and bottom border of the image.
+    """
+
+    stride: int
+    halo: int
+    tile_multiple: int
+
+    @abstractmethod
+    def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo) -> Symbols:
+        """Turn pixels into the symbols of one tile; the encoder's half.
+
+        Args:
+            x: `(1, 3, halo.top + height + halo.bottom, halo.left + width + halo.right)` in [0, 1].
+            geometry: of the tile without its halo.
+            halo: how much of `x` belongs to neighbours.
+        """
+
+    @abstractmethod
+    def traverse(
+        self, coder: AbstractCoder, symbols: Symbols | None, geometry: TileGeometry
+    ) -> Symbols:
+        """Code all symbols of one tile in their one order; `None` when decoding."""
+
+    @abstractmethod
+    def dequantise(self, symbols: Symbols, geometry: TileGeometry) -> Tensor:
+        """Symbols of one tile to latents `(1, M, ceil(height / stride), ceil(width / stride))`."""
+
+    @abstractmethod
+    def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:
+        """Latents, of a tile or of a tile with its halo, to pixels.
+
+        Args:
+            y_hat: `(1, M, h, w)` latents from `dequantise`; neighbours' latents may be pasted around.
+            quality: the rate point, 0..100.
+
+        Returns:
+            `(1, 3, stride * h, stride * w)`, about [0, 1], not clipped.
+        """
+
+    @abstractmethod
+    def to(self, device: torch.device) -> AbstractFamily:
+        """The same codec with its weights on `device`."""
