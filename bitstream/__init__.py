@@ -1,0 +1,57 @@
+"""The container: chunks, checksums, limits, index. Knows nothing of what is inside a payload.
+
+Pure Python; docs/FORMAT.md specifies every byte. The interface:
+
+    Header(family=, model_id=, kind=Kind.IMAGE, width=, height=, bit_depth=8, colour=Colour.RGB,
+           quality=, tile=0)        frozen, checked; .columns .rows .tiles .box(number) -> Box
+    Box(left, top, width, height)   where a tile lies, in pixels
+    Chunk(type, payload)            type is a ChunkType: TILE ALPHA PALETTE ICC EXIF XMP TEXT
+    Limits(max_pixels=, max_pixels_per_byte=)
+    pack(header, chunks) -> bytes               TILE chunks in raster order, others in any order
+    unpack(stream, limits) -> Container         .header .chunks .tiles .find(type) -> bytes | None
+    scan(stream, limits) -> Scan                .header | None, .chunks of ScannedChunk(type, name,
+                                                offset, length, crc_ok), .error | None
+    pack_streams({"z": b"", "y": b""}) -> bytes, unpack_streams(payload, ("z", "y")) -> dict
+    pack_varint(value) -> bytes, Reader(data)   .take .varint .left .finish: for payloads' own heads
+
+Whatever is wrong with a stream is a BitstreamError, except for a claim above `Limits`, which is a
+LimitError.
+"""
+
+from codec.bitstream.container import (
+    SIGNATURE,
+    VERSION,
+    Chunk,
+    ChunkType,
+    Container,
+    Limits,
+    Scan,
+    ScannedChunk,
+    pack,
+    scan,
+    unpack,
+)
+from codec.bitstream.header import Box, Colour, Header, Kind
+from codec.bitstream.wire import Reader, pack_streams, pack_varint, unpack_streams
+
+__all__ = [
+    "SIGNATURE",
+    "VERSION",
+    "Box",
+    "Chunk",
+    "ChunkType",
+    "Colour",
+    "Container",
+    "Header",
+    "Kind",
+    "Limits",
+    "Reader",
+    "Scan",
+    "ScannedChunk",
+    "pack",
+    "pack_streams",
+    "pack_varint",
+    "scan",
+    "unpack",
+    "unpack_streams",
+]

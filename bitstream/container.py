@@ -1,0 +1,317 @@
+"""A header and chunks as one file, and back. Knows nothing of what is inside a payload.
+
+    signature  version  chunk  chunk ... chunk          chunk = type  length  payload  CRC-32
+
+The chunks are HEADER, INDEX (of more than one tile), the others in ascending order of type, then
+one TILE for each tile. Nothing follows the last tile, so a file that is cut anywhere is not whole.
+docs/FORMAT.md is normative.
+
+    >>> header = Header(family=1, model_id=bytes(8), width=3, height=2, quality=60)
+    >>> stream = pack(header, [Chunk(ChunkType.TILE, b"payload"), Chunk(ChunkType.ICC, b"profile")])
+    >>> unpack(stream).tiles
+    (b'payload',)
+    >>> unpack(stream).find(ChunkType.ICC)
+    b'profile'
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import final
+
+from codec.bitstream.header import Header, pack_header, unpack_header
+from codec.bitstream.wire import Reader, pack_varint
+from codec.errors import BitstreamError, CodecError, LimitError
+
+__all__ = [
+    "SIGNATURE",
+    "VERSION",
+    "Chunk",
+    "ChunkType",
+    "Container",
+    "Limits",
+    "Scan",
+    "ScannedChunk",
+    "pack",
+    "scan",
+    "unpack",
+]
+
+# 0xF5 occurs in no UTF-8 text and loses its top bit where only 7 bits pass; a line feed changes
+# where text is translated. So the commonest accidents show in the first four bytes, as in PNG.
+SIGNATURE = b"\xf5LC\n"
+VERSION = 1
+
+SMALLEST_CHUNK = 6  # type, a length of one byte, CRC-32
+
+
+class ChunkType(IntEnum):
+    """What a payload is. The numbers are part of the format, and chunks are in their order.
+
+    Odd numbers are ancillary: a reader that does not know one skips it. Even numbers are critical.
+    """
+
+    HEADER = 2
+    INDEX = 4
+    PALETTE = 6
+    ALPHA = 8
+    ICC = 17
+    EXIF = 19
+    XMP = 21
+    TEXT = 23
+    TILE = 64
+
+
+_WRITTEN_BY_PACK = (ChunkType.HEADER, ChunkType.INDEX)
+
+
+@final
+@dataclass(frozen=True)
+class Chunk:
+    """One piece of a file."""
+
+    type: ChunkType
+    payload: bytes
+
+
+@final
+@dataclass(frozen=True)
+class Limits:
+    """What a reader is willing to believe; checked before anything is allocated.
+
+    Args:
+        max_pixels: width times height.
+        max_pixels_per_byte: the same per byte of the file. The default is a flat image in tiles of
+            2048 x 2048 pixels and 16 bytes: no honest file of this package comes near.
+    """
+
+    max_pixels: int = 1 << 28
+    max_pixels_per_byte: int = 1 << 18
+
+
+@final
+@dataclass(frozen=True)
+class Container:
+    """A file whose every byte was checked: the header and all chunks but HEADER and INDEX."""
+
+    header: Header
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def tiles(self) -> tuple[bytes, ...]:
+        """The payloads of the tiles in raster order; there are `header.tiles` of them."""
+        return tuple(chunk.payload for chunk in self.chunks if chunk.type == ChunkType.TILE)
+
+    def find(self, kind: ChunkType) -> bytes | None:
+        """The payload of the first chunk of this type, or None."""
+        return next((chunk.payload for chunk in self.chunks if chunk.type == kind), None)
+
+
+@final
+@dataclass(frozen=True)
+class ScannedChunk:
+    """Where a chunk lies: `offset` of its type byte, `length` of its payload, both in bytes.
+
+    `type` is a number that may not be in `ChunkType`; `name` is for people.
+    """
+
+    type: int
+    offset: int
+    length: int
+    crc_ok: bool
+
+    @property
+    def name(self) -> str:
+        """The type in lower case, or its number if this package does not know it."""
+        known = self.type in list(ChunkType)
+        return ChunkType(self.type).name.lower() if known else f"unknown {self.type}"
+
+
+@final
+@dataclass(frozen=True)
+class Scan:
+    """A report of a file that may be damaged.
+
+    `header` is None if it cannot be read; `error` is None if `unpack` takes the file.
+    """
+
+    header: Header | None
+    chunks: tuple[ScannedChunk, ...]
+    error: CodecError | None
+
+
+def pack(header: Header, chunks: Iterable[Chunk]) -> bytes:
+    """A whole file.
+
+    Args:
+        header: says how many tiles there must be.
+        chunks: TILE in raster order, and at most one of each other type, anywhere; neither HEADER
+            nor INDEX, which are made here.
+    """
+    ordered = sorted(chunks, key=lambda chunk: chunk.type)
+    tiles = [chunk.payload for chunk in ordered if chunk.type == ChunkType.TILE]
+    others = [chunk for chunk in ordered if chunk.type != ChunkType.TILE]
+    if len(tiles) != header.tiles:
+        raise BitstreamError(f"tiles: want {header.tiles}, got {len(tiles)}")
+    for chunk in others:
+        if chunk.type in _WRITTEN_BY_PACK or [other.type for other in others].count(chunk.type) > 1:
+            raise BitstreamError(f"chunk {chunk.type.name}: given twice, or not for the caller")
+    made = [Chunk(ChunkType.HEADER, pack_header(header))]
+    if len(tiles) > 1:
+        made.append(Chunk(ChunkType.INDEX, _pack_index(tiles)))
+    parts = [SIGNATURE, bytes([VERSION])]
+    for number, chunk in enumerate([*made, *ordered]):
+        head = bytes([chunk.type]) + pack_varint(len(chunk.payload))
+        checksum = _checksum(number, head, chunk.payload).to_bytes(4, "little")
+        parts += [head, chunk.payload, checksum]
+    return b"".join(parts)
+
+
+def unpack(stream: bytes, limits: Limits = Limits()) -> Container:
+    """Check every byte of a file and take it apart.
+
+    Raises:
+        BitstreamError: it is damaged, cut, too long or not ours.
+        LimitError: it claims more than `limits` allows.
+    """
+    pieces = _walk(stream)
+    first = next(pieces, None)
+    if first is None or first.type != ChunkType.HEADER:
+        raise BitstreamError("the first chunk is not a header")
+    header = unpack_header(first.checked())
+    _check_size(header, len(stream), limits)
+
+    chunks: list[Chunk] = []
+    lengths: tuple[int, ...] | None = None
+    last = int(first.type)
+    tiles = 0
+    for piece in pieces:
+        payload = piece.checked()
+        if piece.type <= last and not piece.type == last == ChunkType.TILE:
+            raise BitstreamError(f"{piece.where}: type {piece.type} after type {last}")
+        last = piece.type
+        if piece.type == ChunkType.INDEX:
+            lengths = _unpack_index(payload, header.tiles)
+        elif piece.type in list(ChunkType):
+            tiles += piece.type == ChunkType.TILE
+            chunks.append(Chunk(ChunkType(piece.type), payload))
+        elif piece.type % 2 == 0:
+            raise BitstreamError(f"{piece.where}: type {piece.type} is critical and not known")
+
+    # The last chunk of a whole file is its last tile: a chunk behind it could be cut unseen.
+    if tiles != header.tiles or last != ChunkType.TILE:
+        raise BitstreamError(f"tiles: want {header.tiles} at the end of the file, got {tiles}")
+    container = Container(header, tuple(chunks))
+    wanted = tuple(map(len, container.tiles)) if tiles > 1 else None
+    if lengths != wanted:
+        raise BitstreamError("the index does not say where the tiles are")
+    return container
+
+
+def scan(stream: bytes, limits: Limits = Limits()) -> Scan:
+    """Look at a file without stopping at the first damage.
+
+    A damaged length hides where the next chunk starts; from there on the report is noise, marked as
+    not correct. Raises BitstreamError only if the signature or the version is not ours.
+    """
+    pieces = tuple(_walk(stream))
+    header = None
+    if pieces and pieces[0].type == ChunkType.HEADER:
+        try:
+            header = unpack_header(pieces[0].checked())
+        except BitstreamError:
+            header = None
+    error = None
+    try:
+        unpack(stream, limits)
+    except CodecError as problem:
+        error = problem
+    chunks = tuple(
+        ScannedChunk(piece.type, piece.offset, len(piece.payload), piece.crc_ok) for piece in pieces
+    )
+    return Scan(header, chunks, error)
+
+
+@final
+@dataclass(frozen=True)
+class _Piece:
+    """A chunk as it stands in the file, right or wrong."""
+
+    number: int
+    type: int
+    offset: int
+    payload: bytes
+    crc_ok: bool
+
+    @property
+    def where(self) -> str:
+        return f"chunk {self.number} at offset {self.offset}"
+
+    def checked(self) -> bytes:
+        if not self.crc_ok:
+            raise BitstreamError(f"{self.where}: damaged or cut")
+        return self.payload
+
+
+def _walk(stream: bytes) -> Iterator[_Piece]:
+    """The chunks one after the other; one that is cut short is the last and not correct."""
+    reader = Reader(stream)
+    if reader.left < len(SIGNATURE) or reader.take(len(SIGNATURE), "signature") != SIGNATURE:
+        raise BitstreamError("not a stream of this package: the signature is missing")
+    version = reader.take(1, "format version")[0]
+    if version != VERSION:
+        raise BitstreamError(f"format version {version}: this package reads version {VERSION}")
+    number = 0
+    while reader.left:
+        offset = reader.at
+        kind = reader.take(1, "type")[0]
+        try:
+            length = reader.varint("length", reader.left)
+            head = stream[offset : reader.at]
+            payload = reader.take(length, "payload")
+            checksum = int.from_bytes(reader.take(4, "checksum"), "little")
+        except BitstreamError:
+            yield _Piece(number, kind, offset, stream[offset + 1 :], crc_ok=False)
+            return
+        crc_ok = checksum == _checksum(number, head, payload)
+        yield _Piece(number, kind, offset, payload, crc_ok)
+        number += 1
+
+
+def _checksum(number: int, head: bytes, payload: bytes) -> int:
+    """CRC-32 of the version, the chunk's number, its type, length and payload.
+
+    The number makes a chunk that was moved, doubled or left out show, although each chunk can be
+    checked alone; the version makes a damaged version show in a reader that knows several.
+    """
+    return zlib.crc32(payload, zlib.crc32(bytes([VERSION]) + pack_varint(number) + head))
+
+
+def _check_size(header: Header, size: int, limits: Limits) -> None:
+    pixels = header.width * header.height
+    if pixels > limits.max_pixels:
+        raise LimitError(
+            f"{header.width} x {header.height} is {pixels} pixels; "
+            f"the limit is {limits.max_pixels} (--max-pixels raises it)"
+        )
+    if pixels > limits.max_pixels_per_byte * size:
+        raise LimitError(
+            f"{header.width} x {header.height} pixels in {size} bytes; "
+            f"the limit is {limits.max_pixels_per_byte} pixels per byte"
+        )
+    if header.tiles * SMALLEST_CHUNK > size:
+        raise BitstreamError(f"{header.tiles} tiles cannot be in {size} bytes")
+
+
+def _pack_index(tiles: Iterable[bytes]) -> bytes:
+    return b"".join(pack_varint(len(tile)) for tile in tiles)
+
+
+def _unpack_index(payload: bytes, count: int) -> tuple[int, ...]:
+    reader = Reader(payload)
+    lengths = tuple(reader.varint("length in the index") for _ in range(count))
+    reader.finish("index")
+    return lengths
