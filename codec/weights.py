@@ -1,0 +1,134 @@
+"""Trained weights by name or by the id in a stream, checked before use. Knows no image.
+
+Weights come from a folder with a `manifest.json`, never from a path or an address in a stream, and
+are safetensors, so that nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codec.errors import ModelError, UsageError
+from codec.registry import FAMILIES, Family, family_by_name
+
+if TYPE_CHECKING:
+    from codec.models.base import AbstractFamily
+
+__all__ = ["SHIPPED", "Entry", "Zoo"]
+
+MODEL_ID_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One weight file, as the manifest describes it.
+
+    Attributes:
+        name: `family/variant`.
+        family: the family's name.
+        file: beside the manifest.
+        sha256: of the file, hexadecimal.
+        parameters: how many numbers the network has.
+        decode_kmac_per_pixel: thousands of multiplications to decode a pixel.
+        recipe: how it was trained.
+        default: whether the family's name alone means this entry.
+        rd: measured rate and distortion.
+    """
+
+    name: str
+    family: str
+    file: str
+    sha256: str
+    parameters: int
+    decode_kmac_per_pixel: float
+    recipe: str
+    default: bool = False
+    rd: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_id(self) -> bytes:
+        """What streams carry: the first 8 bytes of the file's SHA-256."""
+        return bytes.fromhex(self.sha256)[:MODEL_ID_BYTES]
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A folder of weights, and the families they may belong to."""
+
+    folder: Path
+    families: Sequence[Family] = FAMILIES
+
+    def manifest(self) -> tuple[Entry, ...]:
+        """All entries, oldest first; imports nothing heavy.
+
+        Raises:
+            ModelError: the manifest is missing or is not one.
+        """
+        known = {item.name for item in fields(Entry)}
+        try:
+            rows = json.loads((self.folder / "manifest.json").read_text("utf-8"))
+            return tuple(Entry(**{k: v for k, v in row.items() if k in known}) for row in rows)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ModelError(f"the list of weights cannot be read: {error}") from error
+
+    def find(self, model: str) -> Entry:
+        """The entry for `family`, its default, or for `family/variant`, the newest of that name.
+
+        Raises:
+            UsageError: there is no such family or variant.
+            ModelError: the family has no weights here.
+        """
+        family = family_by_name(model.partition("/")[0], self.families)
+        entries = [entry for entry in self.manifest() if entry.family == family.name]
+        if not entries:
+            raise ModelError(f"no weights of {family.name} are installed")
+        if "/" in model:
+            entries = [entry for entry in entries if entry.name == model]
+            if not entries:
+                raise UsageError(f"no model is called {model!r}; `codec models` lists them")
+            return entries[-1]
+        return next((entry for entry in reversed(entries) if entry.default), entries[-1])
+
+    def find_by_id(self, family: Family, model_id: bytes) -> Entry:
+        """The entry whose weights made a stream; a ModelError if they are not here."""
+        for entry in self.manifest():
+            if entry.family == family.name and entry.model_id == model_id:
+                return entry
+        raise ModelError(
+            f"the stream needs weights {model_id.hex()} of {family.name}, which are not installed"
+        )
+
+    def load(self, entry: Entry) -> AbstractFamily:
+        """The frozen codec with these weights, on the CPU.
+
+        Raises:
+            ModelError: the file is missing, altered, or does not fit its family.
+        """
+        try:
+            data = (self.folder / entry.file).read_bytes()
+        except OSError as error:
+            raise ModelError(f"weights {entry.file}: {error.strerror or error}") from error
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != entry.sha256:
+            raise ModelError(
+                f"weights {entry.file}: want SHA-256 {entry.sha256[:16]}..., got {digest[:16]}...; "
+                "install the package again"
+            )
+        import safetensors.torch
+
+        family = family_by_name(entry.family, self.families)
+        try:
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            tensors = safetensors.torch.load(data)
+            return family.load().load(tensors, header.get("__metadata__", {}))
+        except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+            raise ModelError(f"weights {entry.file} do not fit {family.name}: {error}") from error
+
+
+SHIPPED = Zoo(Path(__file__).parent / "zoo")
+"""The weights that come with the package."""
