@@ -1,1 +1,1 @@
-"""Networks and the syntax of each family's payload. Knows no path, no command line, no image file."""
+"""Networks and the syntax of each family's payload. Knows no path and no image file."""

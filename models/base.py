@@ -1,6 +1,6 @@
 """The contract of a family: what a trained, frozen codec can do. Knows no file and no container.
 
-A frozen family object holds integer tables and float weights that never change. It has four methods;
+A frozen family object holds integer tables and float weights that never change. Of its methods,
 `traverse` is the only one that codes anything, and it is the same call for encoding, decoding and
 counting bits, so the encoder cannot use what the decoder lacks.
 
@@ -46,7 +46,7 @@ class TileGeometry:
 
 @dataclass(frozen=True)
 class Halo:
-    """Pixels of neighbouring tiles on each side; multiples of the family's stride, 0 at a border."""
+    """Pixels of neighbouring tiles on each side; multiples of the stride, 0 at a border."""
 
     left: int = 0
     top: int = 0
@@ -57,12 +57,23 @@ class Halo:
 class AbstractFamily(ABC):
     """A frozen codec. `stride` and `halo` are pixels: the size of a latent, the reach of a filter.
 
-    A tile's size is a multiple of `tile_multiple` except at the right and bottom border of the image.
+    A tile's side is a multiple of `tile_multiple`, except at the image's right and bottom border.
+    `streams` are the names of the sub-streams in the order in which `traverse` opens them.
     """
 
     stride: int
     halo: int
     tile_multiple: int
+    streams: tuple[str, ...]
+
+    @classmethod
+    @abstractmethod
+    def load(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> AbstractFamily:
+        """The codec that a weight file holds.
+
+        Raises:
+            KeyError, ValueError, RuntimeError: something is missing or of another size.
+        """
 
     @abstractmethod
     def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo) -> Symbols:
@@ -89,7 +100,7 @@ class AbstractFamily(ABC):
         """Latents, of a tile or of a tile with its halo, to pixels.
 
         Args:
-            y_hat: `(1, M, h, w)` latents from `dequantise`; neighbours' latents may be pasted around.
+            y_hat: `(1, M, h, w)` from `dequantise`; neighbours' latents may be pasted around.
             quality: the rate point, 0..100.
 
         Returns:

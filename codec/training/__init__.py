@@ -1,0 +1,5 @@
+"""Training: a recipe in, weights out, in as many pieces as it takes. Knows `iscs` so far."""
+
+from codec.training.loop import run
+
+__all__ = ["run"]

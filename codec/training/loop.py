@@ -1,0 +1,229 @@
+"""The training loop: a function of samples seen over samples planned. Knows `iscs` so far.
+
+A run is cut into pieces at will: weights, their running average, optimiser, random state and
+counters are saved at the end of every piece, on SIGTERM and on Ctrl-C, and the next piece goes on
+from there as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from codec.datasets import read_photos
+from codec.errors import InputError
+from codec.models.iscs.klt import lmbda_of, start_from_klt
+from codec.models.iscs.network import IscsConfig, IscsNetwork
+from codec.models.layers import QUALITY_MAX
+from codec.training.patches import Patches
+from codec.training.recipe import Recipe, Stage, read_recipe
+
+__all__ = ["Trainer", "run"]
+
+REPORT_STEPS = 200
+KLT_PATCHES = 512
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    recipe: Path, *, resume: bool = False, time_limit: float | None = None, out: Path | None = None
+) -> Path:
+    """Train as `recipe` says; the work of `codec train`.
+
+    Args:
+        recipe: a TOML file (`codec.training.recipe`).
+        resume: go on from the state in `out`; without it a state there is an error.
+        time_limit: minutes after which the piece ends and its state is saved.
+        out: folder of the state and the log; `runs/<name of the recipe file>` if not given.
+
+    Returns:
+        The file of the saved state.
+
+    Raises:
+        InputError: a state without `resume`, or the recipe or its data cannot be read.
+    """
+    started = time.monotonic()
+    plan = read_recipe(recipe)
+    folder = out or Path("runs") / recipe.stem
+    state = folder / "state.pt"
+    if state.exists() and not resume:
+        raise InputError(f"{state} exists; --resume goes on from it")
+    folder.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = Trainer(plan, Patches(read_photos(plan.data), device), device)
+    if state.exists():
+        trainer.load_state(torch.load(state, map_location=device, weights_only=True))
+    with stop_on_signal() as stopped, (folder / "log.jsonl").open("a") as journal:
+        for report in trainer.reports():
+            journal.write(json.dumps(report) + "\n")
+            journal.flush()
+            log.info("%s", report)
+            if stopped() or (time_limit and time.monotonic() - started > 60 * time_limit):
+                break
+    partial = state.with_suffix(".partial")
+    torch.save(trainer.state(), partial)
+    partial.replace(state)
+    return state
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Any]:
+    """Within, SIGTERM and Ctrl-C only make the yielded function return True."""
+    received: list[int] = []
+    names = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(name, lambda number, _: received.append(number)) for name in names]
+    try:
+        yield lambda: bool(received)
+    finally:
+        for name, handler in zip(names, before, strict=True):
+            signal.signal(name, handler)
+
+
+def rate_distortion(bpp: Tensor, mse: Tensor, quality: Tensor) -> Tensor:
+    """The loss `(bpp + lambda 255^2 MSE) / sqrt(lambda)`, mean over samples; all arguments `(N,)`.
+
+    Dividing by sqrt(lambda) makes all rates weigh about the same; without it the highest would own
+    the gradient.
+    """
+    lmbda = lmbda_of(quality)
+    return ((bpp + lmbda * 255**2 * mse) / lmbda.sqrt()).mean()
+
+
+@final
+class Trainer:
+    """One run: network, running average, optimiser, counters. `reports()` does the work."""
+
+    def __init__(self, recipe: Recipe, patches: Patches, device: torch.device) -> None:
+        self.recipe, self.patches, self.device = recipe, patches, device
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.network = IscsNetwork(IscsConfig(**recipe.network))
+        start_from_klt(self.network, patches.draw(KLT_PATCHES, 256, self.generator).cpu())
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.stage, self.seen, self.samples = 0, 0, 0
+        self.optimiser = self._make_optimiser()
+
+    def _make_optimiser(self) -> torch.optim.Optimizer:
+        """A fresh optimiser over what the present stage trains; the rest is frozen."""
+        network, train = self.network, self.recipe.stages[self.stage].train
+        network.requires_grad_(train == "all")
+        moved: list[nn.Parameter] = list(network.parameters())
+        if train != "all":
+            moved = network.entropy_parameters()
+            if train == "decoder":
+                moved += [*network.g_s.parameters(), *network.inverse_gain.parameters()]
+        for parameter in moved:
+            parameter.requires_grad_(True)
+        return torch.optim.AdamW(moved, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next piece needs, loadable with `weights_only=True`."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "counters": {"stage": self.stage, "seen": self.seen, "samples": self.samples},
+            "config": asdict(self.network.config),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state()` described."""
+        self.stage, self.seen, self.samples = state["counters"].values()
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.generator.set_state(state["generator"].cpu())
+        if self.stage < len(self.recipe.stages):
+            self.optimiser = self._make_optimiser()
+            self.optimiser.load_state_dict(state["optimiser"])
+
+    def reports(self) -> Iterator[dict[str, Any]]:
+        """Train to the end of the last stage; yield a report every 200 steps and at a stage's end.
+
+        A loss that is no number, or three times the last report's, undoes the steps since then.
+        """
+        while self.stage < len(self.recipe.stages):
+            stage = self.recipe.stages[self.stage]
+            step = torch.compile(self._loss) if self.recipe.compile else self._loss
+            good, good_loss = copy.deepcopy(self.state()), math.inf
+            while self.seen < stage.samples:
+                report = self._steps(stage, step)
+                if not report["loss"] < 3 * good_loss:
+                    log.warning("loss %s after %s: going back", report["loss"], good_loss)
+                    noise = self.generator.get_state()  # not the same samples again
+                    self.load_state(good)
+                    self.generator.set_state(noise)
+                    continue
+                good, good_loss = copy.deepcopy(self.state()), report["loss"]
+                yield report
+            self.stage, self.seen = self.stage + 1, 0
+            if self.stage < len(self.recipe.stages):
+                self.optimiser = self._make_optimiser()
+
+    def _loss(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss, and bpp and MSE of each sample; stage `entropy` needs no pixels, so no MSE."""
+        dtype = getattr(torch, self.recipe.precision)
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            if self.recipe.stages[self.stage].train == "entropy":
+                bpp = self.network.bits(x, quality) / (x.shape[2] * x.shape[3])
+                mse = torch.zeros_like(bpp)
+            else:
+                x_hat, bits = self.network(x, quality)
+                bpp = bits / (x.shape[2] * x.shape[3])
+                mse = (x_hat - x).square().mean((1, 2, 3))
+        return rate_distortion(bpp, mse, quality), bpp, mse
+
+    def _steps(self, stage: Stage, loss_of: Any) -> dict[str, Any]:
+        """Train for one report's steps; nothing is read from the device before their end."""
+        started, first = time.monotonic(), self.seen
+        rows: list[Tensor] = []
+        while self.seen < stage.samples and len(rows) < REPORT_STEPS:
+            x = self.patches.draw(stage.batch, stage.crop, self.generator)
+            x = x.contiguous(memory_format=torch.channels_last)
+            quality = QUALITY_MAX * torch.rand(stage.batch, generator=self.generator)
+            for group in self.optimiser.param_groups:
+                group["lr"] = stage.rate(self.seen)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss, bpp, mse = loss_of(x, quality.to(self.device))
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+            self.optimiser.step()
+            self._average(stage.batch)
+            self.seen += stage.batch
+            self.samples += stage.batch
+            psnr = -10 * mse.clamp(min=1e-12).log10().mean()
+            rows.append(torch.stack([loss, bpp.mean(), psnr]).detach())
+        means = torch.stack(rows).mean(0).tolist()
+        seconds = time.monotonic() - started
+        return {
+            "stage": stage.name,
+            "samples": self.samples,
+            "loss": round(means[0], 4),
+            "bpp": round(means[1], 4),
+            "psnr": round(means[2], 3),
+            "samples_per_second": round((self.seen - first) / seconds, 1),
+        }
+
+    @torch.no_grad()
+    def _average(self, batch: int) -> None:
+        """Move the running average; it follows faster while the run is young."""
+        steps = self.samples / batch
+        share = 1 - min(self.recipe.ema, (1 + steps) / (10 + steps))
+        torch._foreach_lerp_(
+            list(self.average.parameters()), list(self.network.parameters()), share
+        )

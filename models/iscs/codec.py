@@ -1,0 +1,258 @@
+"""`iscs`, frozen: the family object that codes. Knows integers and pixels, no file.
+
+Symbols of a tile: `y` `(M, h, w)` and `z` `(Z, ceil(h/4), ceil(w/4))` for h = ceil(H/16) and
+w = ceil(W/16), both flattened in that order. z is coded with a table for each channel and rate;
+then integer arithmetic turns z into the table of every y, and all of y is coded in one pass. A y
+whose table is below `skip` is 0 and not coded. Means are floats and only move the reconstruction.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from codec.entropy import AbstractCoder, IntArray, Method, Tables, gaussian_tables
+from codec.models.base import AbstractFamily, Halo, Symbols, TileGeometry
+from codec.models.iscs.network import (
+    LEVELS,
+    STEPS,
+    IscsConfig,
+    IscsNetwork,
+    scale_of,
+)
+from codec.models.iscs.scales import FixedScales, table_of_rates
+
+__all__ = ["Coding", "Iscs"]
+
+PRECISION = 16
+INTEGER_PARTS = ("h_s_scale", "prior_z")
+SYMBOL_MAX = 2**15
+
+
+@dataclass(frozen=True)
+class Coding:
+    """The integers that code, made once at export and shipped with the weights.
+
+    `prior_z` is `(101, Z)`, the table of each channel of z at each rate; `skip` is the first table
+    whose symbols are coded at all.
+    """
+
+    tables: Tables
+    scales: FixedScales
+    prior_z: IntArray
+    skip: int
+
+
+@final
+class Iscs(AbstractFamily):
+    """A trained `iscs`. `network` supplies the float halves, `coding` everything integer.
+
+    Only the float parts may sit on another device; z and tables are computed on the CPU.
+    """
+
+    stride = 16
+    tile_multiple = 64
+    streams = ("z", "y")
+
+    def __init__(self, network: IscsNetwork, coding: Coding) -> None:
+        """network: its float parts are taken over, those that `coding` replaces are dropped."""
+        self._network = network.eval().requires_grad_(False)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for name in INTEGER_PARTS:
+            delattr(network, name)
+        self._device = network.std.device
+        self.coding = coding
+        blocks = max(network.config.encoder_blocks, network.config.decoder_blocks)
+        # Each block's depthwise 3x3 reaches 8 pixels further; the stride rounds it up.
+        self.halo = -(-8 * (blocks + 1) // self.stride) * self.stride
+
+    @classmethod
+    @torch.no_grad()
+    def freeze(cls, network: IscsNetwork, *, skip: int) -> Iscs:
+        """Round what a trained network says about probabilities to integers; keep its floats."""
+        network = copy.deepcopy(network).cpu()
+        scales = scale_of(torch.arange(LEVELS, dtype=torch.float64)).numpy()
+        prior = np.clip(np.rint(table_of_rates(network.prior_z)), 0, LEVELS - 1)
+        coding = Coding(
+            tables=gaussian_tables(scales, PRECISION),
+            scales=FixedScales.freeze(network.h_s_scale),
+            prior_z=prior.astype(np.int32),
+            skip=skip,
+        )
+        return cls(network, coding)
+
+    def to(self, device: torch.device) -> Iscs:
+        """The same codec with its float weights on `device`."""
+        moved = copy.copy(self)
+        moved._network = copy.deepcopy(self._network).to(device)
+        moved._device = device
+        return moved
+
+    # ---- encoder only
+
+    @torch.inference_mode()
+    def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo) -> Symbols:
+        """Turn pixels into the symbols of one tile; see `AbstractFamily.analyse`."""
+        network, stride = self._network, self.stride
+        h, w = self._latent_size(geometry)
+        quality = self._quality(geometry)
+        bottom, right = -x.shape[2] % stride, -x.shape[3] % stride
+        x = functional.pad(x.to(self._device), (0, right, 0, bottom), mode="replicate")
+        x = x.contiguous(memory_format=torch.channels_last)
+        top, left = halo.top // stride, halo.left // stride
+        y = network.g_a(x, quality)[:, :, top : top + h, left : left + w]
+        gain = network.gain(quality).exp()
+        norm = gain * network.std[:, None, None]
+        y = y * gain
+
+        padded = functional.pad(y, (0, -w % 4, 0, -h % 4))
+        z_hat = torch.round(network.h_a(padded, norm)).clamp(-SYMBOL_MAX, SYMBOL_MAX)
+        z = _integers(z_hat[0])
+        coded = torch.from_numpy(self._indexes(z, geometry) >= self.coding.skip).to(self._device)
+
+        def nearest(mean: Tensor, mask: Tensor) -> Tensor:
+            return torch.round(y - mean).clamp(-SYMBOL_MAX, SYMBOL_MAX) * mask * coded
+
+        residual, _ = self._means(z, geometry, nearest)
+        return {"z": z.reshape(-1), "y": _integers(residual[0]).reshape(-1)}
+
+    # ---- both directions
+
+    def traverse(
+        self, coder: AbstractCoder, symbols: Symbols | None, geometry: TileGeometry
+    ) -> Symbols:
+        """Code z, then every y that is not skipped; the same call in all directions."""
+        coding = self.coding
+        size = self._hyper_size(geometry)
+        channels = np.repeat(coding.prior_z[geometry.quality], size[0] * size[1])
+        given = None if symbols is None else symbols["z"]
+        z = coder.open("z", Method.RANGE).code(given, coding.tables, channels)
+
+        indexes = self._indexes(z.reshape(-1, *size), geometry).reshape(-1)
+        coded = np.flatnonzero(indexes >= coding.skip)
+        given = None if symbols is None else symbols["y"][coded]
+        y = np.zeros(indexes.shape, np.int32)
+        y[coded] = coder.open("y", Method.RANS).code(given, coding.tables, indexes[coded])
+        return {"z": z, "y": y}
+
+    def _indexes(self, z: IntArray, geometry: TileGeometry) -> IntArray:
+        """Table of every y, `(M, h, w)`, from z `(Z, ceil(h/4), ceil(w/4))`; all integers."""
+        h, w = self._latent_size(geometry)
+        return self.coding.scales.indexes(z, geometry.quality)[:, :h, :w]
+
+    def _means(
+        self,
+        z: IntArray,
+        geometry: TileGeometry,
+        residual_of: Callable[[Tensor, Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Walk the context steps; residuals and y_hat, both `(1, M, h, w)` in quantisation steps.
+
+        `residual_of(mean, mask)` gives a step's residuals where `mask` is 1 and 0 elsewhere: the
+        encoder rounds them there, the decoder looks them up.
+        """
+        network = self._network
+        h, w = self._latent_size(geometry)
+        quality = self._quality(geometry)
+        norm = network.gain(quality).exp() * network.std[:, None, None]
+        z_hat = torch.from_numpy(z).to(self._device, torch.float32)[None]
+        features = network.h_s_mean.features(z_hat)[:, :, :h, :w]
+        features = features.contiguous(memory_format=torch.channels_last)
+        y_hat = torch.zeros(1, network.config.M, h, w, device=self._device)
+        y_hat = y_hat.contiguous(memory_format=torch.channels_last)
+        residual = y_hat
+        for k in range(STEPS):
+            mask = network.h_s_mean.mask(k, h, w)
+            mean = network.h_s_mean.step(k, features, y_hat / norm, quality) * (norm * mask)
+            found = residual_of(mean, mask)
+            residual = residual + found
+            y_hat = y_hat + mean + found
+        return residual, y_hat
+
+    # ---- decoder only
+
+    @torch.inference_mode()
+    def dequantise(self, symbols: Symbols, geometry: TileGeometry) -> Tensor:
+        """Symbols of one tile to latents in natural units, `(1, M, h, w)`."""
+        size = self._latent_size(geometry)
+        z = symbols["z"].reshape(-1, *self._hyper_size(geometry))
+        y = torch.from_numpy(symbols["y"].reshape(1, -1, *size)).to(self._device, torch.float32)
+        _, y_hat = self._means(z, geometry, lambda _, mask: y * mask)
+        return y_hat * self._network.inverse_gain(self._quality(geometry)).exp()
+
+    @torch.inference_mode()
+    def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:
+        """Latents to pixels `(1, 3, 16 h, 16 w)`, about [0, 1], not clipped."""
+        rate = torch.tensor([float(quality)], device=self._device)
+        y_hat = y_hat.to(self._device).contiguous(memory_format=torch.channels_last)
+        return self._network.g_s(y_hat, rate)  # type: ignore[no-any-return]
+
+    # ---- sizes
+
+    def _latent_size(self, geometry: TileGeometry) -> tuple[int, int]:
+        return -(-geometry.height // self.stride), -(-geometry.width // self.stride)
+
+    def _hyper_size(self, geometry: TileGeometry) -> tuple[int, int]:
+        h, w = self._latent_size(geometry)
+        return -(-h // 4), -(-w // 4)
+
+    def _quality(self, geometry: TileGeometry) -> Tensor:
+        return torch.tensor([float(geometry.quality)], device=self._device)
+
+    # ---- weight files
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a weight file holds: integers as they are, large float tensors in half precision."""
+        found = self.coding.scales.tensors()
+        for name, value in self._network.state_dict().items():
+            half = name.endswith("weight") and value.numel() > 4096
+            found[name] = (value.half() if half else value).contiguous().cpu()
+        tables = self.coding.tables
+        found["tables.cdf"] = torch.from_numpy(tables.cdf.astype(np.int32))
+        found["tables.offsets"] = torch.from_numpy(tables.offsets.copy())
+        found["tables.sizes"] = torch.from_numpy(tables.sizes.copy())
+        found["prior_z"] = torch.from_numpy(self.coding.prior_z.copy())
+        return found
+
+    def metadata(self) -> dict[str, str]:
+        """The rest of it: sizes and numbers, as text."""
+        config = json.dumps(asdict(self._network.config), sort_keys=True)
+        precision = str(self.coding.tables.precision)
+        return {"config": config, "precision": precision, "skip": str(self.coding.skip)}
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iscs:
+        """The inverse of `tensors` and `metadata`.
+
+        Raises:
+            KeyError, ValueError, RuntimeError: something is missing or of another size.
+        """
+        with torch.random.fork_rng(devices=[]):
+            network = IscsNetwork(IscsConfig(**json.loads(metadata["config"])))
+        own = [name for name in network.state_dict() if not name.startswith(INTEGER_PARTS)]
+        network.load_state_dict({name: tensors[name].float() for name in own}, strict=False)
+        tables = Tables(
+            cdf=tensors["tables.cdf"].numpy().astype(np.uint32),
+            offsets=tensors["tables.offsets"].numpy(),
+            sizes=tensors["tables.sizes"].numpy(),
+            precision=int(metadata["precision"]),
+        )
+        coding = Coding(
+            tables=tables,
+            scales=FixedScales.load(dict(tensors)),
+            prior_z=tensors["prior_z"].numpy(),
+            skip=int(metadata["skip"]),
+        )
+        return cls(network, coding)
+
+
+def _integers(values: Tensor) -> IntArray:
+    return values.to(torch.int32).cpu().contiguous().numpy()

@@ -1,0 +1,294 @@
+"""The trainable network of `iscs`. Knows no byte: `codec.models.iscs.codec` codes with its weights.
+
+    x -- pixel unshuffle 8 -- 1x1 -- blocks -- 2x2 stride 2 -- gain --> y   (stride 16)
+                                        y -- h_a --> z                      (stride 64)
+    z_hat -- scale network (becomes integers) --> one table for each y
+    z_hat -- mean network, then four steps over parts of y_hat --> means
+    y_hat -- 1 / gain -- 1x1 to 2x2 -- blocks -- 1x1 -- pixel shuffle 8 --> x_hat
+
+Without its residual branches this is a block transform, and it starts as the best one for the
+training photographs (`codec.models.iscs.klt`). The method is a scaled-down DCVC-UF intra codec; see
+docs/adr for what differs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.functional import silu
+
+from codec.models.layers import BottleneckBlock, RateTable
+from codec.models.quantize import add_noise, gaussian_bits, lower_bound, round_ste
+
+if TYPE_CHECKING:
+    from codec.models.iscs.codec import Iscs
+
+__all__ = ["BLOCK", "LEVELS", "SCALE_MAX", "SCALE_MIN", "IscsConfig", "IscsNetwork", "Output"]
+
+BLOCK = 8  # pixels to a side of the first, non-overlapping transform
+STREAM = 3 * BLOCK * BLOCK
+LEVELS = 64
+SCALE_MIN = 0.11
+SCALE_MAX = 256.0
+LEVEL_STEP = math.log(SCALE_MAX / SCALE_MIN) / (LEVELS - 1)
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class IscsConfig:
+    """Sizes: latent channels `M` and `Z`, widths inside the parts, numbers of blocks."""
+
+    M: int = 320
+    inner: int = 96
+    encoder_blocks: int = 3
+    decoder_blocks: int = 3
+    Z: int = 64
+    hyper: int = 96
+    context: int = 96
+
+
+class Output(NamedTuple):
+    """What training needs: `x_hat` `(N, 3, H, W)`, unclipped; `bits` of each sample `(N,)`."""
+
+    x_hat: Tensor
+    bits: Tensor
+
+
+@final
+class Analysis(nn.Module):
+    """g_a: `(N, 3, H, W)` in [0, 1] to `(N, M, H/16, W/16)`, before the rate's gain."""
+
+    def __init__(self, config: IscsConfig) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(STREAM, STREAM, 1)
+        self.blocks = nn.ModuleList(
+            BottleneckBlock(STREAM, config.inner) for _ in range(config.encoder_blocks)
+        )
+        self.down = nn.Conv2d(STREAM, config.M, 2, stride=2)
+
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        feature = self.enter(functional.pixel_unshuffle(x - 0.5, BLOCK))
+        for block in self.blocks:
+            feature = block(feature, quality)
+        return self.down(feature)  # type: ignore[no-any-return]
+
+
+@final
+class Synthesis(nn.Module):
+    """g_s: latents in natural units `(N, M, h, w)` to `(N, 3, 16 h, 16 w)`."""
+
+    def __init__(self, config: IscsConfig) -> None:
+        super().__init__()
+        self.up = nn.Conv2d(config.M, 4 * STREAM, 1)
+        self.blocks = nn.ModuleList(
+            BottleneckBlock(STREAM, config.inner) for _ in range(config.decoder_blocks)
+        )
+        self.leave = nn.Conv2d(STREAM, STREAM, 1)
+
+    def forward(self, y: Tensor, quality: Tensor) -> Tensor:
+        feature = functional.pixel_shuffle(self.up(y), 2)
+        for block in self.blocks:
+            feature = block(feature, quality)
+        return functional.pixel_shuffle(self.leave(feature), BLOCK) + 0.5
+
+
+@final
+class HyperAnalysis(nn.Module):
+    """h_a: normalised and quantised-scale latents to `(N, Z, h/4, w/4)`."""
+
+    def __init__(self, config: IscsConfig) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(2 * config.M, config.hyper, 1)
+        self.middle = nn.Conv2d(4 * config.hyper, config.hyper, 1)
+        self.spatial = nn.Conv2d(config.hyper, config.hyper, 3, padding=1, groups=config.hyper)
+        self.leave = nn.Conv2d(4 * config.hyper, config.Z, 1)
+
+    def forward(self, y: Tensor, norm: Tensor) -> Tensor:
+        """y: `(N, M, h, w)`, h and w multiples of 4; norm: `(N, M, 1, 1)`, its usual size."""
+        # Tables follow the magnitude in steps of quantisation, means the value itself.
+        hidden = silu(self.enter(torch.cat([torch.log1p(y.abs()), y / norm], dim=1)))
+        hidden = silu(self.middle(functional.pixel_unshuffle(hidden, 2)))
+        hidden = hidden + self.spatial(hidden)
+        return self.leave(functional.pixel_unshuffle(hidden, 2))  # type: ignore[no-any-return]
+
+
+@final
+class ScaleNetwork(nn.Module):
+    """Half of h_s: integers z_hat to the level of each y's scale. Frozen to integer arithmetic.
+
+    Only 1x1 and depthwise 3x3 convolutions, ReLU and pixel shuffles: what
+    `codec.entropy.fixedpoint` evaluates exactly.
+    """
+
+    def __init__(self, config: IscsConfig) -> None:
+        super().__init__()
+        width = config.hyper
+        self.enter = nn.Conv2d(config.Z, 4 * width, 1)
+        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.middle = nn.Conv2d(width, 4 * width, 1)
+        self.spatial2 = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.leave = nn.Conv2d(width, config.M, 1)
+        self.level = RateTable(config.M)
+        for conv in (self.spatial, self.spatial2):
+            nn.init.dirac_(conv.weight, groups=width)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.leave.weight, std=1e-2)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def forward(self, z_hat: Tensor, quality: Tensor) -> Tensor:
+        """z_hat: `(N, Z, h, w)` integers. Returns real levels `(N, M, 4 h, 4 w)`, about [0, 63]."""
+        hidden = functional.relu(functional.pixel_shuffle(self.enter(z_hat), 2))
+        hidden = self.middle(self.spatial(hidden))
+        hidden = functional.relu(functional.pixel_shuffle(hidden, 2))
+        return self.leave(self.spatial2(hidden)) + self.level(quality)  # type: ignore[no-any-return]
+
+
+@final
+class MeanNetwork(nn.Module):
+    """The other half of h_s and the four context steps: the means of y, in floats.
+
+    Step k codes, in every quarter of the channels, another one of the four positions of each 2x2
+    square; its means see what the steps before it decoded. Latents go in and out divided by `norm`.
+    """
+
+    masks: Tensor
+
+    def __init__(self, config: IscsConfig) -> None:
+        super().__init__()
+        M, P, width = config.M, config.context, config.hyper
+        self.enter = nn.Conv2d(config.Z, 4 * width, 1)
+        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.middle = nn.Conv2d(width, 4 * P, 1)
+        self.first = nn.Conv2d(P, M, 1)
+        self.adapt = nn.ModuleList(nn.Conv2d(M + P, P, 1) for _ in range(STEPS - 1))
+        self.block = BottleneckBlock(P, P)
+        self.leave = nn.ModuleList(nn.Conv2d(P, M, 1) for _ in range(STEPS - 1))
+        self.near = nn.ModuleList(
+            nn.Conv2d(M, M, 3, padding=1, groups=M, bias=False) for _ in range(STEPS - 1)
+        )
+        for last in (self.first, *self.leave):
+            nn.init.normal_(last.weight, std=1e-3)
+            nn.init.zeros_(last.bias)
+        for near in self.near:
+            nn.init.zeros_(near.weight)  # type: ignore[arg-type]
+        self.register_buffer("masks", step_masks(M), persistent=False)
+
+    def features(self, z_hat: Tensor) -> Tensor:
+        """z_hat: `(N, Z, h, w)`. Returns `(N, P, 4 h, 4 w)`."""
+        hidden = silu(functional.pixel_shuffle(self.enter(z_hat), 2))
+        hidden = self.middle(hidden + self.spatial(hidden))
+        return silu(functional.pixel_shuffle(hidden, 2))
+
+    def step(self, k: int, features: Tensor, y_norm: Tensor, quality: Tensor) -> Tensor:
+        """Means at step k from `y_norm`, what is decoded (0 elsewhere); both over `norm`."""
+        if k == 0:
+            return self.first(features)  # type: ignore[no-any-return]
+        hidden = self.adapt[k - 1](torch.cat([y_norm, features], dim=1))
+        hidden = self.leave[k - 1](self.block(hidden, quality))
+        with torch.autocast(y_norm.device.type, enabled=False):
+            # The plain average of neighbours wants more digits than half precision has.
+            return hidden.float() + self.near[k - 1](y_norm)  # type: ignore[no-any-return]
+
+    def mask(self, k: int, h: int, w: int) -> Tensor:
+        """`(1, M, h, w)`: 1 where step k codes."""
+        return self.masks[k].repeat(1, -(-h // 2), -(-w // 2))[None, :, :h, :w]
+
+
+def step_masks(M: int) -> Tensor:
+    """`(4, M, 2, 2)`: which of each 2x2 square's positions a channel codes at each step."""
+    positions = ((0, 0), (1, 1), (0, 1), (1, 0))
+    masks = torch.zeros(STEPS, M, 2, 2)
+    for k in range(STEPS):
+        for channel in range(M):
+            row, column = positions[k ^ (channel % 4)]
+            masks[k, channel, row, column] = 1
+    return masks
+
+
+@final
+class IscsNetwork(nn.Module):
+    """All of it, with the gains of the rates. `std` is each latent's usual size."""
+
+    std: Tensor
+
+    def __init__(self, config: IscsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.g_a = Analysis(config)
+        self.g_s = Synthesis(config)
+        self.h_a = HyperAnalysis(config)
+        self.h_s_scale = ScaleNetwork(config)
+        self.h_s_mean = MeanNetwork(config)
+        self.gain = RateTable(config.M)  # natural logarithms; y is coded in steps of exp(-gain)
+        self.inverse_gain = RateTable(config.M)
+        self.prior_z = RateTable(config.Z, value=level_of(1.0))
+        self.register_buffer("std", torch.ones(config.M))
+
+    def entropy_parameters(self) -> list[nn.Parameter]:
+        """What stage `entropy` trains: everything that gives bits and moves no pixel."""
+        parts = (self.h_a, self.h_s_scale, self.h_s_mean, self.prior_z)
+        return [parameter for part in parts for parameter in part.parameters()]
+
+    def code(self, y: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantise and count: the entropy model in training.
+
+        Args:
+            y: `(N, M, h, w)` in natural units; h and w multiples of 4.
+            quality: `(N,)`.
+
+        Returns:
+            `y_hat` in steps of quantisation; bits of each sample, y and z together, `(N,)`.
+        """
+        gain = self.gain(quality).exp()
+        norm = gain * self.std[:, None, None]
+        y = y * gain
+        z = self.h_a(y, norm).float()
+        bits_z = gaussian_bits(add_noise(z), torch.zeros_like(z), scale_of(self.prior_z(quality)))
+        z_hat = round_ste(z)
+        scales = scale_of(self.h_s_scale(z_hat, quality).float())
+        features = self.h_s_mean.features(z_hat)
+        y_hat = means = torch.zeros_like(y)
+        for k in range(STEPS):
+            mask = self.h_s_mean.mask(k, *y.shape[2:])
+            mean = self.h_s_mean.step(k, features, y_hat / norm, quality) * (norm * mask)
+            means = means + mean
+            y_hat = y_hat + mean + round_ste(y * mask - mean) * mask
+        bits_y = gaussian_bits(add_noise(y), means, scales)
+        return y_hat, bits_y.sum((1, 2, 3)) + bits_z.sum((1, 2, 3))
+
+    def forward(self, x: Tensor, quality: Tensor) -> Output:
+        """x: `(N, 3, H, W)` in [0, 1], H and W multiples of 64; quality: `(N,)` in [0, 100]."""
+        y_hat, bits = self.code(self.g_a(x, quality).float(), quality)
+        x_hat = self.g_s(y_hat * self.inverse_gain(quality).exp(), quality)
+        return Output(x_hat.float(), bits)
+
+    def bits(self, x: Tensor, quality: Tensor) -> Tensor:
+        """The bits of `forward` alone, without its synthesis; no gradient reaches g_a."""
+        with torch.no_grad():
+            y = self.g_a(x, quality).float()
+        return self.code(y, quality)[1]
+
+    def freeze(self, *, skip: int = 0) -> Iscs:
+        """A codec with these weights: a new object that shares nothing with this one.
+
+        `skip` is the first scale level whose symbols are coded; below it y is its mean.
+        """
+        from codec.models.iscs.codec import Iscs  # knows this module
+
+        return Iscs.freeze(self, skip=skip)
+
+
+def scale_of(level: Tensor) -> Tensor:
+    """The scale of a real level: 0.11 at 0, 256 at 63, bounded to that range."""
+    bounded = -lower_bound(-lower_bound(level, 0.0), 1.0 - LEVELS)
+    return SCALE_MIN * torch.exp(LEVEL_STEP * bounded)
+
+
+def level_of(scale: float) -> float:
+    """The inverse of `scale_of`, unbounded."""
+    return math.log(scale / SCALE_MIN) / LEVEL_STEP

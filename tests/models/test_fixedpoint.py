@@ -1,0 +1,80 @@
+"""The integer network against a slow reference, and against the float network it came from."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codec.entropy.fixedpoint import FixedLayer, depthwise, pixel_shuffle, pointwise, quantise_layer
+from codec.models.iscs import IscsConfig, IscsNetwork
+from codec.models.iscs.scales import FixedScales
+
+
+def requantised(total: int, shift: int) -> int:
+    """The rounding of docs/format/iscs.md in Python's unbounded integers."""
+    rounded = (total + (1 << shift >> 1)) >> shift
+    return max(-32767, min(32767, rounded))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 20))
+def test_a_pointwise_layer_is_integer_arithmetic(seed: int, shift: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-32767, 32768, (3, 5))
+    bias = rng.integers(-(2**40), 2**40, 3)
+    x = rng.integers(-32767, 32768, (5, 2, 2))
+    layer = FixedLayer(weight.astype(float), bias.astype(float), shift)
+    found = pointwise(x.astype(float), layer)
+    for o, i, j in np.ndindex(3, 2, 2):
+        total = int(bias[o]) + sum(int(weight[o, c]) * int(x[c, i, j]) for c in range(5))
+        assert found[o, i, j] == requantised(total, shift)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 20))
+def test_a_depthwise_layer_is_integer_arithmetic(seed: int, shift: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-32767, 32768, (2, 3, 3))
+    bias = rng.integers(-(2**40), 2**40, 2)
+    x = rng.integers(-32767, 32768, (2, 3, 2))
+    layer = FixedLayer(weight.astype(float), bias.astype(float), shift)
+    found = depthwise(x.astype(float), layer)
+    for c, i, j in np.ndindex(2, 3, 2):
+        total = int(bias[c])
+        for di, dj in np.ndindex(3, 3):
+            row, column = i + di - 1, j + dj - 1
+            if 0 <= row < 3 and 0 <= column < 2:
+                total += int(weight[c, di, dj]) * int(x[c, row, column])
+        assert found[c, i, j] == requantised(total, shift)
+
+
+def test_pixel_shuffle_orders_channels_as_torch_does() -> None:
+    x = torch.arange(8 * 3 * 2.0).view(1, 8, 3, 2)
+    expected = torch.nn.functional.pixel_shuffle(x, 2)[0].numpy()
+    np.testing.assert_array_equal(expected, pixel_shuffle(x[0].double().numpy()))
+
+
+def test_a_layer_of_fractions_is_refused() -> None:
+    with pytest.raises(ValueError, match="integers"):
+        FixedLayer(np.full((1, 1), 0.5), np.zeros(1), 0)
+
+
+def test_a_quantised_layer_is_close_to_the_real_one() -> None:
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(0, 0.2, (8, 16)), rng.normal(0, 1, 8)
+    x = rng.normal(0, 3, (16, 4, 4))
+    exact = (weight @ x.reshape(16, -1)).reshape(8, 4, 4) + bias[:, None, None]
+    fixed = pointwise(np.rint(x * 256), quantise_layer(weight, bias)) / 256
+    np.testing.assert_allclose(exact, fixed, atol=0.02)
+
+
+def test_levels_of_the_integer_network_are_the_float_ones_rounded() -> None:
+    torch.manual_seed(3)
+    network = IscsNetwork(IscsConfig(M=8, inner=8, Z=4, hyper=8, context=8))
+    torch.nn.init.normal_(network.h_s_scale.leave.weight, std=0.5)
+    torch.nn.init.uniform_(network.h_s_scale.level.knots, 10, 50)
+    z = torch.randint(-3, 4, (1, 4, 5, 7))
+    with torch.no_grad():
+        real = network.h_s_scale(z.float(), torch.tensor([37.0]))[0].clamp(0, 63)
+    fixed = FixedScales.freeze(network.h_s_scale).indexes(z[0].int().numpy(), 37)
+    assert fixed.shape == (8, 20, 28)
+    assert np.abs(real.numpy() - fixed).max() < 0.6

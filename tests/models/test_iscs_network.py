@@ -1,0 +1,83 @@
+"""What the trainable `iscs` promises before any training, on a tiny one."""
+
+import numpy as np
+import pytest
+import torch
+
+from codec.models.iscs import IscsConfig, IscsNetwork
+from codec.models.iscs.klt import lmbda_of, start_from_klt
+from codec.models.iscs.network import step_masks
+
+TINY = IscsConfig(M=16, inner=8, encoder_blocks=1, decoder_blocks=1, Z=4, hyper=8, context=8)
+
+
+def smooth_patches(count: int, side: int) -> torch.Tensor:
+    """Low frequencies only, so that few principal axes hold nearly everything."""
+    generator = torch.Generator().manual_seed(5)
+    coarse = torch.rand(count, 3, side // 16, side // 16, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
+
+
+def test_every_latent_is_coded_at_exactly_one_step() -> None:
+    masks = step_masks(12)
+    assert torch.equal(torch.ones(12, 2, 2), masks.sum(0))
+    assert torch.equal(torch.ones(4, 12), masks.sum((2, 3)))
+
+
+def test_the_klt_start_reconstructs_smooth_patches_and_spends_less_at_lower_quality() -> None:
+    patches = smooth_patches(64, 64)
+    torch.manual_seed(0)
+    network = IscsNetwork(IscsConfig(**{**vars(TINY), "M": 64}))
+    start_from_klt(network, patches)
+    results = []
+    with torch.no_grad():
+        for quality in (0.0, 50.0, 100.0):
+            x_hat, bits = network(patches[:8], torch.full((8,), quality))
+            results.append((bits.mean().item(), (x_hat - patches[:8]).square().mean().item()))
+    (low, worst), (middle, fair), (high, best) = results
+    assert low < middle < high
+    assert worst > fair > best
+    assert best < 2e-4
+
+
+def test_the_stages_train_what_they_say() -> None:
+    network = IscsNetwork(TINY)
+    x = torch.rand(2, 3, 64, 64)
+    network.bits(x, torch.tensor([10.0, 90.0])).sum().backward()
+    moved = {id(p) for p in network.entropy_parameters() if p.grad is not None}
+    assert moved
+    for name, parameter in network.named_parameters():
+        if parameter.grad is not None and not name.startswith("gain."):
+            assert id(parameter) in moved, name
+
+
+def test_means_of_a_step_see_nothing_that_is_decoded_later() -> None:
+    torch.manual_seed(1)
+    means = IscsNetwork(TINY).h_s_mean
+    for weight in means.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    features, quality = torch.randn(1, 8, 4, 4), torch.tensor([50.0])
+    y = torch.randn(1, 16, 4, 4)
+    known = torch.zeros_like(y)
+    for k in range(3):
+        known = known + y * means.mask(k, 4, 4)
+        seen = means.step(k + 1, features, known, quality)
+        assert not torch.equal(seen, means.step(k + 1, features, torch.zeros_like(y), quality))
+
+
+def test_lambda_is_log_linear_between_its_ends() -> None:
+    lmbda = lmbda_of(torch.tensor([0.0, 50.0, 100.0])).double().numpy()
+    np.testing.assert_allclose([0.001, np.sqrt(0.001 * 0.16), 0.16], lmbda, rtol=1e-5)
+
+
+def test_frozen_weights_do_not_follow_the_network() -> None:
+    network = IscsNetwork(TINY)
+    frozen = network.freeze()
+    before = {name: value.clone() for name, value in frozen.tensors().items()}
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1.0)
+    for name, value in frozen.tensors().items():
+        assert torch.equal(before[name], value), name
+    with pytest.raises(RuntimeError, match="inference|grad"):
+        next(iter(frozen._network.parameters())).sum().backward()

@@ -1,0 +1,49 @@
+"""Laws of rounding, noise and bits."""
+
+import math
+
+import pytest
+import torch
+
+from codec.models.quantize import add_noise, gaussian_bits, lower_bound, round_ste
+
+
+def test_noise_stays_within_half_a_step_and_comes_from_the_generator() -> None:
+    y = torch.zeros(1000)
+    first = add_noise(y, generator=torch.Generator().manual_seed(1))
+    again = add_noise(y, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(first, again)
+    assert -0.5 <= first.min() < -0.4
+    assert 0.4 < first.max() < 0.5
+
+
+def test_rounding_has_the_gradient_of_the_identity() -> None:
+    y = torch.tensor([0.2, 0.7, -1.6], requires_grad=True)
+    rounded = round_ste(y)
+    rounded.sum().backward()
+    assert rounded.tolist() == [0, 1, -2]
+    assert y.grad is not None
+    assert y.grad.tolist() == [1, 1, 1]
+
+
+def test_bits_of_all_integers_are_the_bits_of_one() -> None:
+    y = torch.arange(-400.0, 401)
+    for scale in (0.11, 1.0, 37.0):
+        bits = gaussian_bits(y, torch.tensor(0.3), torch.tensor(scale))
+        assert bits.min() >= 0
+        assert (2**-bits).sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_bits_are_finite_and_grow_far_from_the_mean() -> None:
+    far = gaussian_bits(torch.tensor([10.0, 20.0, 40.0]), torch.tensor(0.0), torch.tensor(0.5))
+    assert far.isfinite().all()
+    # -log2 of the Gaussian's tail, x^2 / (2 s^2 ln 2), leads at 79 standard deviations.
+    assert far[2].item() == pytest.approx(39.5**2 / (2 * 0.25 * math.log(2)), rel=0.01)
+    assert far[0] < far[1] < far[2]
+
+
+def test_a_value_below_the_bound_can_come_back_but_sinks_no_further() -> None:
+    x = torch.tensor([-1.0, -1.0, 2.0], requires_grad=True)
+    (lower_bound(x, 0.0) * torch.tensor([1.0, -1.0, 1.0])).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0.0, -1.0, 1.0]

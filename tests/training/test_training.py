@@ -1,0 +1,141 @@
+"""A run in pieces, recipes that are wrong, steps that go wrong. Networks here are tiny."""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from codec.datasets import read_photos
+from codec.errors import InputError, UsageError
+from codec.training import run
+from codec.training.loop import Trainer
+from codec.training.patches import Patches
+from codec.training.recipe import Stage, read_recipe
+
+RECIPE = """
+name = "tiny"
+data = ["photos"]
+precision = "float32"
+network = {M = 8, inner = 8, encoder_blocks = 1, decoder_blocks = 1, Z = 4, hyper = 8, context = 8}
+[[stage]]
+name = "entropy"
+train = "entropy"
+samples = 4
+batch = 2
+crop = 64
+lr = 1e-3
+[[stage]]
+name = "joint"
+train = "all"
+samples = 6
+batch = 2
+crop = 64
+lr = 1e-3
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(2):
+        coarse = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((272, 260)).save(photos / f"{index}.png")
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_run_goes_through_its_stages_and_ends(recipe: Path, tmp_path: Path) -> None:
+    state = torch.load(run(recipe, out=tmp_path / "run"), weights_only=True)
+    assert state["counters"] == {"stage": 2, "seen": 0, "samples": 10}
+    assert (tmp_path / "run/log.jsonl").read_text().count("\n") == 2
+
+
+def test_a_run_in_pieces_sees_the_samples_of_one_run(recipe: Path, tmp_path: Path) -> None:
+    whole = torch.load(run(recipe, out=tmp_path / "whole"), weights_only=True)
+    run(recipe, out=tmp_path / "cut", time_limit=1e-9)  # ends after the first report
+    cut = torch.load(run(recipe, out=tmp_path / "cut", resume=True), weights_only=True)
+    assert whole["counters"] == cut["counters"]
+    assert torch.equal(whole["generator"], cut["generator"])
+
+
+def test_a_state_is_not_overwritten_unasked(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, out=tmp_path / "run")
+    with pytest.raises(InputError, match="--resume"):
+        run(recipe, out=tmp_path / "run")
+
+
+def test_steps_that_blow_up_are_undone(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codec.training.loop.REPORT_STEPS", 1)
+    plan = read_recipe(recipe)
+    trainer = Trainer(
+        plan, Patches(read_photos(plan.data), torch.device("cpu")), torch.device("cpu")
+    )
+    reports = trainer.reports()
+    next(reports)
+    good = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    broken = trainer._steps
+    calls = []
+
+    def nan_once(stage: Stage, loss_of: object) -> dict[str, object]:
+        report = broken(stage, loss_of)
+        calls.append(report)
+        if len(calls) == 1:
+            with torch.no_grad():
+                trainer.network.prior_z.knots.fill_(float("nan"))
+            return {**report, "loss": float("nan")}
+        assert trainer.seen == 4  # the second step again, not a third
+        return report
+
+    monkeypatch.setattr(trainer, "_steps", nan_once)
+    assert next(reports)["samples"] == 4
+    assert len(calls) == 2
+    assert trainer.network.prior_z.knots.isfinite().all()
+    assert set(good) == set(trainer.network.state_dict())
+
+
+def test_the_rate_rises_then_falls_to_nothing() -> None:
+    stage = Stage(name="s", train="all", samples=1000, batch=10, crop=64, lr=1.0)
+    assert stage.rate(0) < 0.05
+    assert stage.rate(30) == pytest.approx(0.97)
+    assert stage.rate(500) == pytest.approx(0.5)
+    assert stage.rate(1000) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ('train = "all"', 'train = "everything"', UsageError),
+        ("crop = 64", "crop = 65", UsageError),
+        ("lr = 1e-3", "lr = 1e-3\nspeed = 2", UsageError),
+        ("[[stage]]", "[[stage", InputError),
+        ('["photos"]', '["nowhere"]', InputError),
+    ],
+)
+def test_a_wrong_recipe_is_refused(
+    recipe: Path, tmp_path: Path, old: str, new: str, error: type[Exception]
+) -> None:
+    recipe.write_text(RECIPE.replace(old, new))
+    with pytest.raises(error):
+        run(recipe, out=tmp_path / "run")
+
+
+def test_photos_come_from_tar_files_and_folders_alike(recipe: Path, tmp_path: Path) -> None:
+    folder = recipe.parent / "photos"
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        for path in sorted(folder.iterdir(), reverse=True):
+            tar.add(path, path.name)
+    first, second = read_photos([folder]), read_photos([tmp_path / "photos.tar"])
+    assert [photo.shape for photo in first] == [(3, 260, 272)] * 2
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_small_photos_are_left_out_and_none_at_all_is_an_error(recipe: Path) -> None:
+    with pytest.raises(InputError, match="no photographs"):
+        read_photos([recipe.parent / "photos"], least=1000)
