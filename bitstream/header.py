@@ -26,7 +26,7 @@ class Kind(IntEnum):
 
 
 class Colour(IntEnum):
-    """The samples of a pixel, as the reader of the file expects them. Part of the format."""
+    """The samples of a pixel, as whoever opens the image expects them. Part of the format."""
 
     L = 1
     LA = 2
@@ -35,6 +35,7 @@ class Colour(IntEnum):
     P = 5
     CMYK = 6
     BILEVEL = 7
+    YCBCR = 8
 
 
 class Box(NamedTuple):

@@ -25,10 +25,10 @@ __all__ = ["MODES", "Picture", "Samples"]
 Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
 GREY = ("1", "L", "LA")
-MODES = (*GREY, "RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV")
+MODES = (*GREY, "RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 """The modes a picture may have, by Pillow's names; with 16 bits, those of `DEEP_MODES`."""
 DEEP_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-NEAREST = {"La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
+NEAREST = {"La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "HSV": "RGB"}
 SNAP_BLOCK = 1 << 16  # pixels compared to the palette at once: 64 MiB of distances
 
 
@@ -118,7 +118,7 @@ class Picture:
         return picture.with_key(image.info.get("transparency"))
 
     def with_key(self, key: int | tuple[int, ...] | bytes | None) -> Picture:
-        """The picture with one colour transparent, as PNG states it; one that does not fit is none."""
+        """The picture with one colour transparent, as PNG states it; one that cannot be is none."""
         if key is None or isinstance(key, bytes):
             return self
         key = (key,) if isinstance(key, int) else tuple(key)
@@ -154,6 +154,16 @@ class Picture:
         if self.alpha is not None and self.key is None:
             return np.dstack([colour, self.alpha])
         return colour[:, :, 0] if colour.shape[2] == 1 else colour
+
+    def alike(self, other: Picture) -> tuple[Samples, Samples]:
+        """The colour of both, `(H, W, C)`, with the channels and the bits of the one with more."""
+        a, b = self._final_colour(), other._final_colour()
+        channels = max(a.shape[2], b.shape[2])
+        a, b = (np.broadcast_to(part, (*part.shape[:2], channels)) for part in (a, b))
+        if a.dtype == b.dtype:
+            return a, b
+        deep = [part if part.itemsize == 2 else part.astype(np.uint16) * 257 for part in (a, b)]
+        return deep[0], deep[1]
 
     def to_image(self) -> Image.Image:
         """The Pillow image of this picture's mode; of 16 bits, only grey has one (`I;16`).

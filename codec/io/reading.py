@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
-import threading
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,9 @@ from codec.errors import CodecError, InputError, LimitError
 from codec.io.deep import PNG_SIGNATURE, read_deep
 from codec.io.metadata import Metadata, upright_exif, upright_xmp
 from codec.io.picture import Picture
+from codec.io.pillow import quiet_pillow
 
-__all__ = ["read_picture"]
+__all__ = ["read_image", "read_picture"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,6 @@ BITS_PER_SAMPLE = 258
 TIFF_TAGS = (
     "ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright",
 )  # fmt: skip
-
-# Pillow's limit on pixels and Python's warning filters belong to the whole process.
-_pillow = threading.Lock()
 
 
 def read_picture(data: bytes, *, max_pixels: int) -> Picture:
@@ -46,26 +44,35 @@ def read_picture(data: bytes, *, max_pixels: int) -> Picture:
     """
     if not data:
         raise InputError("the file is empty")
-    with _pillow, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                return _read(image, data, max_pixels)
-        except CodecError:
-            raise
-        except UnidentifiedImageError as error:
-            raise InputError("not an image of a known format, or its header is damaged") from error
-        except MemoryError as error:
-            raise LimitError("the image does not fit into memory") from error
-        except Exception as error:
-            # Pillow's readers raise whatever their parsing runs into: OSError, SyntaxError,
-            # struct.error, KeyError, ...; each means that this file cannot be read.
-            raise InputError(
-                f"cannot be read as an image: {error or type(error).__name__}"
-            ) from error
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    with _translated(), Image.open(io.BytesIO(data)) as image:
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a photo and its previews
+            logger.warning("an animation or several pages: only the first image is coded")
+        return _read(image, data, max_pixels)
+
+
+def read_image(image: Image.Image, *, max_pixels: int) -> Picture:
+    """A Pillow image as `read_picture` reads its file, but with the 8 bits Pillow gives to RGB."""
+    with _translated():
+        return _read(image, b"", max_pixels)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Pillow on its own terms inside; whatever goes wrong there as errors of this package."""
+    try:
+        with quiet_pillow():
+            yield
+    except CodecError:
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError("not an image of a known format, or its header is damaged") from error
+    except MemoryError as error:
+        raise LimitError("the image does not fit into memory") from error
+    except Exception as error:
+        # Pillow's readers raise whatever their parsing runs into: OSError, SyntaxError,
+        # struct.error, KeyError, ...; each means that this file cannot be read.
+        reason = str(error) or type(error).__name__
+        raise InputError(f"cannot be read as an image: {reason}") from error
 
 
 def _read(image: Image.Image, data: bytes, max_pixels: int) -> Picture:
@@ -74,8 +81,6 @@ def _read(image: Image.Image, data: bytes, max_pixels: int) -> Picture:
             f"{image.width}x{image.height} pixels are more than {max_pixels}; "
             "--max-pixels raises the limit"
         )
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # MPO: a photo and its previews
-        logger.warning("an animation or several pages: only the first image is coded")
     image.load()
     orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
     metadata = _metadata(image)
@@ -129,7 +134,7 @@ def _tiff_exif(image: Image.Image) -> bytes:
 def _deep_samples(image: Image.Image, data: bytes) -> np.ndarray[Any, Any] | None:
     """16-bit samples of a colour image that Pillow has cut to 8 bits; None for all others."""
     is_png = data.startswith(PNG_SIGNATURE) and data[24] == 16 and data[25] != 0
-    is_tiff = image.format == "TIFF" and image.mode in ("LA", "RGB", "RGBA")
+    is_tiff = image.format == "TIFF" and data and image.mode in ("LA", "RGB", "RGBA")
     is_tiff = is_tiff and set(image.tag_v2.get(BITS_PER_SAMPLE, ())) == {16}  # type: ignore[attr-defined]
     if not (is_png or is_tiff):
         return None

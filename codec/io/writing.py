@@ -17,6 +17,7 @@ from codec.io.deep import write_png
 from codec.io.files import STANDARD
 from codec.io.metadata import Metadata
 from codec.io.picture import Picture
+from codec.io.pillow import quiet_pillow
 
 __all__ = ["format_of", "write_picture"]
 
@@ -79,7 +80,8 @@ def write_picture(picture: Picture, name: str) -> bytes:
     for candidate in _candidates(image):
         file = io.BytesIO()
         try:
-            candidate.save(file, name, **OPTIONS.get(name, {}), **_extras(metadata, name))
+            with quiet_pillow():
+                candidate.save(file, name, **OPTIONS.get(name, {}), **_extras(metadata, name))
         except (OSError, KeyError, ValueError):
             continue  # this mode or size is not for this format; the next may be
         return file.getvalue()

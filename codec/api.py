@@ -1,0 +1,342 @@
+"""The package's functions: pictures to bytes and back. Knows no command line.
+
+Everything heavy is imported where it is used, so that `info` needs neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+
+from codec.bitstream import VERSION, Box, Header, Limits, scan, unpack
+from codec.errors import BitstreamError, LimitError, UsageError
+from codec.io.files import read_bytes
+from codec.progress import Progress, Stopwatch, unseen
+from codec.registry import FAMILIES
+from codec.weights import SHIPPED, Zoo
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from codec.engine import Decoded, Encoded, Model, Rate
+    from codec.io.picture import Picture
+
+__all__ = [
+    "MAX_PIXELS",
+    "DecodeOptions",
+    "EncodeOptions",
+    "Info",
+    "decode",
+    "decode_stream",
+    "encode",
+    "encode_picture",
+    "info",
+    "load_model",
+]
+
+MAX_PIXELS = Limits().max_pixels
+"""Pixels of an image that is believed unless told otherwise."""
+
+
+class ChunkInfo(TypedDict):
+    """A chunk as `info` reports it: its type's name, where it starts, bytes of its payload."""
+
+    type: str
+    offset: int
+    length: int
+    crc_ok: bool
+
+
+class Info(TypedDict):
+    """What `info` reports."""
+
+    format_version: int
+    family: str
+    model_id: str
+    kind: str
+    width: int
+    height: int
+    frames: int
+    bpp: float
+    chunks: list[ChunkInfo]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions:
+    """How to encode; `encode` says what each means. At most one target."""
+
+    quality: int = 60
+    model: str = "iscs"
+    target_bpp: float | None = None
+    target_size: int | None = None
+    target_psnr: float | None = None
+    effort: int = 0
+    device: str = "auto"
+    zoo: Zoo = SHIPPED
+
+    def __post_init__(self) -> None:
+        targets = (self.target_bpp, self.target_size, self.target_psnr)
+        if sum(target is not None for target in targets) > 1:
+            raise UsageError("target: want one of bpp, size and psnr")
+        if any(target is not None and not target > 0 for target in targets):
+            raise UsageError("target: want a number above 0")
+        if self.quality not in range(101):
+            raise UsageError(f"quality: want 0 to 100, got {self.quality}")
+        if self.effort not in range(10):
+            raise UsageError(f"effort: want 0 to 9, got {self.effort}")
+
+    def rate(self, pixels: int) -> Rate:
+        """What an image of so many pixels may cost."""
+        from codec.engine import Rate
+
+        if self.target_bpp is not None:
+            return Rate(bytes_max=self.target_bpp * pixels / 8)
+        if self.target_size is not None:
+            return Rate(bytes_max=self.target_size)
+        return Rate(quality=self.quality, psnr_min=self.target_psnr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+    """How to decode; `decode` says what each means."""
+
+    device: str = "auto"
+    layers: int | None = None
+    region: tuple[int, int, int, int] | None = None
+    max_pixels: int = MAX_PIXELS
+    zoo: Zoo = SHIPPED
+
+    def window(self, header: Header) -> Box:
+        """The part of the image that is asked for."""
+        if self.layers is not None:
+            raise UsageError("layers: the streams of this family have no layers")
+        if self.region is None:
+            return Box(0, 0, header.width, header.height)
+        box = Box(*self.region)
+        right, bottom = box.left + box.width, box.top + box.height
+        inside = (
+            box.left >= 0 and box.top >= 0 and right <= header.width and bottom <= header.height
+        )
+        if not inside or box.width < 1 or box.height < 1:
+            raise UsageError(
+                f"region: want X,Y,W,H inside {header.width}x{header.height}, "
+                f"got {','.join(map(str, self.region))}"
+            )
+        return box
+
+
+def encode(
+    image: Image.Image | NDArray[Any] | torch.Tensor | str | Path,
+    *,
+    quality: int = 60,
+    model: str = "iscs",
+    target_bpp: float | None = None,
+    target_size: int | None = None,
+    target_psnr: float | None = None,
+    effort: int = 0,
+    device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
+    zoo: Zoo = SHIPPED,
+) -> bytes:
+    """Compress an image.
+
+    Args:
+        image: a Pillow image or the path of an image file, both turned upright as their EXIF says;
+            a `(H, W)` or `(H, W, C)` array of uint8 or uint16 with 1 to 4 channels (L, LA, RGB,
+            RGBA); or a `(C, H, W)` float tensor in [0, 1], which is rounded to 8 bits.
+        quality: 0 to 100; higher is larger and better. A target takes its place.
+        model: `family` or `family/variant`; `codec models` lists them.
+        target_bpp: the best file of at most so many bits per pixel, all bytes counted.
+        target_size: the best file of at most so many bytes.
+        target_psnr: the smallest file of at least so many dB, over the colour at its bit depth.
+        effort: 0 to 9, how hard the encoder searches; a family without a search does not use it.
+        device: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        max_pixels: larger images are refused.
+        zoo: where weights come from.
+
+    Returns:
+        A whole stream. Mode, size, alpha, palette, ICC profile, EXIF, XMP and text are in it.
+
+    Raises:
+        UsageError: an option is out of range, or no quality reaches the target.
+        InputError: the image cannot be read.
+        ModelError: the weights are missing or altered.
+        LimitError: the image is too large.
+    """
+    options = EncodeOptions(
+        quality=quality,
+        model=model,
+        target_bpp=target_bpp,
+        target_size=target_size,
+        target_psnr=target_psnr,
+        effort=effort,
+        device=device,
+        zoo=zoo,
+    )
+    return encode_picture(_picture(image, max_pixels), options, watch=Stopwatch()).stream
+
+
+@overload
+def decode(
+    data: bytes | str | Path,
+    *,
+    as_tensor: Literal[False] = False,
+    device: str = "auto",
+    layers: int | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    zoo: Zoo = SHIPPED,
+) -> Image.Image | NDArray[Any]: ...
+@overload
+def decode(
+    data: bytes | str | Path,
+    *,
+    as_tensor: Literal[True],
+    device: str = "auto",
+    layers: int | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    zoo: Zoo = SHIPPED,
+) -> torch.Tensor: ...
+def decode(
+    data: bytes | str | Path,
+    *,
+    as_tensor: bool = False,
+    device: str = "auto",
+    layers: int | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    zoo: Zoo = SHIPPED,
+) -> Image.Image | NDArray[Any] | torch.Tensor:
+    """Decompress a stream.
+
+    Args:
+        data: the stream, or the path of a file that holds it.
+        as_tensor: give a `(C, H, W)` float32 tensor in [0, 1] on the device.
+        device: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        layers: of a progressive stream, how many to use.
+        region: `(x, y, width, height)` in pixels: only this part, at the cost of its tiles.
+        max_pixels: streams that claim more are refused.
+        zoo: where weights come from.
+
+    Returns:
+        A Pillow image of the mode that was encoded, or for 16 bits a uint16 array `(H, W)` or
+        `(H, W, C)`, or a tensor of the same channels.
+
+    Raises:
+        BitstreamError: the stream is damaged, truncated or not ours.
+        ModelError: the weights that made it are missing or altered.
+        LimitError: it claims too many pixels.
+        UsageError: an option is out of range.
+    """
+    stream = data if isinstance(data, bytes) else read_bytes(data)
+    options = DecodeOptions(
+        device=device, layers=layers, region=region, max_pixels=max_pixels, zoo=zoo
+    )
+    decoded = decode_stream(stream, options, watch=Stopwatch())
+    picture = decoded.picture
+    if as_tensor:
+        import torch
+
+        samples = torch.from_numpy(picture.to_array().astype("float32"))
+        planes = samples[None] if samples.dim() == 2 else samples.permute(2, 0, 1)
+        return planes.to(decoded.device) / (2**picture.bit_depth - 1)
+    return picture.to_image() if picture.bit_depth == 8 else picture.to_array()
+
+
+def info(data: bytes | str | Path) -> Info:
+    """What a stream says of itself, and which of its chunks are damaged; decodes nothing.
+
+    Raises:
+        BitstreamError: it is not ours, or its header is damaged.
+    """
+    stream = data if isinstance(data, bytes) else read_bytes(data)
+    found = scan(stream)
+    header = found.header
+    if header is None:
+        raise found.error or BitstreamError("the header is damaged")
+    names = {family.id: family.name for family in FAMILIES}
+    return {
+        "format_version": VERSION,
+        "family": names.get(header.family, f"unknown {header.family}"),
+        "model_id": header.model_id.hex(),
+        "kind": header.kind.name.lower(),
+        "width": header.width,
+        "height": header.height,
+        "frames": 1,
+        "bpp": 8 * len(stream) / (header.width * header.height),
+        "chunks": [
+            {"type": c.name, "offset": c.offset, "length": c.length, "crc_ok": c.crc_ok}
+            for c in found.chunks
+        ],
+    }
+
+
+def load_model(model: str = "iscs", *, device: str = "auto", zoo: Zoo = SHIPPED) -> Model:
+    """Weights ready to code many images: `.compress(x, quality=60)` and `.decompress(stream)`."""
+    from codec.engine import find_model
+
+    return find_model(model, zoo, device)
+
+
+def encode_picture(
+    picture: Picture, options: EncodeOptions, *, watch: Stopwatch, progress: Progress = unseen
+) -> Encoded:
+    """`encode` for a picture that is read, with all that is to be known about the result."""
+    with watch.part("load"):
+        from codec import engine
+
+        model = engine.find_model(options.model, options.zoo, options.device)
+    rate = options.rate(picture.width * picture.height)
+    return engine.encode_picture(picture, model, rate, watch=watch, progress=progress)
+
+
+def decode_stream(
+    stream: bytes, options: DecodeOptions, *, watch: Stopwatch, progress: Progress = unseen
+) -> Decoded:
+    """`decode` with all that is to be known about the result."""
+    container = unpack(stream, Limits(max_pixels=options.max_pixels))
+    window = options.window(container.header)
+    with watch.part("load"):
+        from codec import engine
+
+        model = engine.model_of(container.header, options.zoo, options.device)
+    return engine.decode_picture(container, model, window, watch=watch, progress=progress)
+
+
+def _picture(image: object, max_pixels: int) -> Picture:
+    """The picture in whatever `encode` takes."""
+    from PIL import Image
+
+    from codec.io.picture import Picture
+    from codec.io.reading import read_image, read_picture
+
+    if isinstance(image, str | Path):
+        return read_picture(read_bytes(image), max_pixels=max_pixels)
+    if isinstance(image, Image.Image):
+        picture = read_image(image, max_pixels=max_pixels)
+    elif hasattr(image, "detach"):
+        picture = Picture.from_array(_levels(image))
+    elif hasattr(image, "__array__"):
+        picture = Picture.from_array(image)
+    else:
+        raise UsageError(
+            f"image: want a Pillow image, an array, a tensor or a path, got {type(image).__name__}"
+        )
+    if picture.width * picture.height > max_pixels:
+        raise LimitError(f"{picture.width}x{picture.height} pixels are more than {max_pixels}")
+    return picture
+
+
+def _levels(tensor: Any) -> NDArray[Any]:
+    """A `(C, H, W)` float tensor in [0, 1] as `(H, W, C)` levels of 8 bits."""
+    if tensor.dim() != 3 or not tensor.is_floating_point():
+        raise UsageError(
+            f"image tensor: want (C, H, W) floats, got {tuple(tensor.shape)} of {tensor.dtype}"
+        )
+    levels = (tensor.detach().float().clamp(0, 1) * 255).round().byte()
+    array: NDArray[Any] = levels.permute(1, 2, 0).cpu().numpy()
+    return array

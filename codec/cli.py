@@ -1,0 +1,400 @@
+"""The command `codec`: arguments in, files and one exit code out. Knows no pixel.
+
+Only the result goes to standard output; what is wrong goes to standard error as one line. Nothing
+heavy is imported before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, final
+
+from codec import __version__, api
+from codec.bitstream import scan
+from codec.errors import CodecError, UsageError
+from codec.io.files import STANDARD, check_output, read_bytes, write_whole
+from codec.progress import Bar, Stopwatch
+from codec.weights import SHIPPED, Zoo
+
+if TYPE_CHECKING:
+    from codec.io.picture import Picture
+
+__all__ = ["main"]
+
+BUG, INTERRUPTED, BROKEN_PIPE, NO_MEMORY = 1, 130, 141, 6
+
+
+def main(argv: Sequence[str] | None = None, *, zoo: Zoo = SHIPPED) -> int:
+    """Run one command line, without the program's name; the exit code.
+
+    `zoo` is where weights come from.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("codec: warning: %(message)s"))
+    logger = logging.getLogger("codec")
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries, about their own affairs
+            return _run(argv, zoo)
+    finally:
+        logger.removeHandler(handler)
+
+
+def _run(argv: Sequence[str] | None, zoo: Zoo) -> int:
+    try:
+        arguments = _parser().parse_args(argv, argparse.Namespace(zoo=zoo))
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except SystemExit as request:  # argparse, after --help and --version
+        return int(request.code or 0)
+    except CodecError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more when it ends; there it must succeed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except MemoryError:
+        return _complain("not enough memory", NO_MEMORY)
+    except Exception as error:  # a bug: one line for people, the rest for CODEC_DEBUG=1
+        return _complain(f"internal error: {type(error).__name__}: {error}", BUG)
+    return 0
+
+
+def _complain(reason: str, code: int) -> int:
+    if os.environ.get("CODEC_DEBUG") == "1":
+        traceback.print_exc()
+    print("codec:", " ".join(reason.split()), file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Say in every error inside which file it is about."""
+    try:
+        yield
+    except CodecError as error:
+        label = "standard input or output" if name == STANDARD else name
+        raise type(error)(f"{label}: {error}") from error
+
+
+@contextmanager
+def _bar() -> Iterator[Bar]:
+    bar = Bar(sys.stderr)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+# ---- verbs
+
+
+def _encode(arguments: argparse.Namespace) -> None:
+    _check_output(arguments)
+    options = api.EncodeOptions(
+        quality=arguments.quality,
+        model=arguments.model,
+        target_bpp=arguments.target_bpp,
+        target_size=arguments.target_size,
+        target_psnr=arguments.target_psnr,
+        effort=arguments.effort,
+        device=arguments.device,
+        zoo=arguments.zoo,
+    )
+    watch = Stopwatch()
+    with _about(arguments.input):
+        from codec.io.reading import read_picture
+
+        picture = read_picture(read_bytes(arguments.input), max_pixels=arguments.max_pixels)
+        with watch.part("load"):
+            _set_threads(arguments.threads)
+        with _bar() as bar:
+            encoded = api.encode_picture(picture, options, watch=watch, progress=bar)
+    with _about(arguments.output):
+        write_whole(arguments.output, encoded.stream)
+    if arguments.json:
+        size = len(encoded.stream)
+        _print_json(
+            {
+                "bytes": size,
+                "bpp": 8 * size / (picture.width * picture.height),
+                "width": picture.width,
+                "height": picture.height,
+                "model": encoded.entry.name,
+                "model_id": encoded.entry.model_id.hex(),
+                "quality": encoded.quality,
+                "seconds": watch.seconds,
+            }
+        )
+
+
+def _decode(arguments: argparse.Namespace) -> None:
+    _check_output(arguments)
+    with _about(arguments.output):
+        from codec.io.writing import format_of, write_picture
+
+        name = format_of(arguments.output)
+    options = api.DecodeOptions(
+        device=arguments.device,
+        layers=arguments.layers,
+        region=arguments.region,
+        max_pixels=arguments.max_pixels,
+        zoo=arguments.zoo,
+    )
+    watch = Stopwatch()
+    with _about(arguments.input):
+        stream = read_bytes(arguments.input)
+        with watch.part("load"):
+            _set_threads(arguments.threads)
+        with _bar() as bar:
+            decoded = api.decode_stream(stream, options, watch=watch, progress=bar)
+    with _about(arguments.output):
+        write_whole(arguments.output, write_picture(decoded.picture, name))
+    if arguments.json:
+        _print_json(
+            {
+                "width": decoded.picture.width,
+                "height": decoded.picture.height,
+                "seconds": watch.seconds,
+                "symbols_sha256": decoded.symbols_sha256,
+            }
+        )
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    with _about(arguments.input):
+        found = api.info(read_bytes(arguments.input))
+    if arguments.json:
+        _print_json(found)
+        return
+    for name, value in found.items():
+        if name != "chunks":
+            print(f"{name:15} {value:.4f}" if name == "bpp" else f"{name:15} {value}")
+    for chunk in found["chunks"]:
+        state = "" if chunk["crc_ok"] else "  DAMAGED"
+        print(f"{chunk['type']:15} {chunk['length']} bytes at {chunk['offset']}{state}")
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    with _about(arguments.input):
+        found = scan(read_bytes(arguments.input))
+        for chunk in found.chunks:
+            if not chunk.crc_ok:
+                print(f"{chunk.name} at {chunk.offset}: damaged")
+        if found.error is not None:
+            raise found.error
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from codec import metrics
+
+    reference, test = (
+        _read_colour(name, arguments.max_pixels) for name in (arguments.reference, arguments.test)
+    )
+    with _about(arguments.test):
+        if (reference.height, reference.width) != (test.height, test.width):
+            raise UsageError(
+                f"want {reference.width}x{reference.height} pixels as the reference has, "
+                f"got {test.width}x{test.height}"
+            )
+    a, b = reference.alike(test)
+    similarity = metrics.ms_ssim(a, b)
+    values = {
+        "psnr": metrics.psnr(a, b),
+        "ms_ssim": similarity,
+        "ms_ssim_db": metrics.ms_ssim_db(similarity),
+        "max_abs_diff": int(metrics.max_abs_diff(a, b)),
+    }
+    if arguments.json:  # JSON has no infinity: null is "no difference", and "too small to say"
+        _print_json(
+            {k: v if v is not None and math.isfinite(v) else None for k, v in values.items()}
+        )
+        return
+    for name, value in values.items():
+        print(f"{name:15} {'-' if value is None else f'{value:.6g}'}")
+
+
+def _read_colour(name: str, max_pixels: int) -> Picture:
+    with _about(name):
+        from codec.io.reading import read_picture
+
+        return read_picture(read_bytes(name), max_pixels=max_pixels)
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    entries = arguments.zoo.manifest()
+    if arguments.json:
+        rows = [
+            {
+                "name": entry.name,
+                "family": entry.family,
+                "model_id": entry.model_id.hex(),
+                "parameters": entry.parameters,
+                "decode_kmac_per_pixel": entry.decode_kmac_per_pixel,
+                "default": entry.default,
+            }
+            for entry in entries
+        ]
+        _print_json({"models": rows})
+        return
+    for entry in entries:
+        print(
+            f"{entry.name:16} {entry.model_id.hex()}  {entry.parameters / 1e6:.1f} M parameters, "
+            f"{entry.decode_kmac_per_pixel:g} kMAC to decode a pixel"
+            f"{', the default of ' + entry.family if entry.default else ''}"
+        )
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from codec import training
+
+    with _about(str(arguments.recipe)):
+        training.run(
+            arguments.recipe,
+            resume=arguments.resume,
+            time_limit=arguments.time_limit,
+            out=arguments.out,
+        )
+
+
+# ---- what verbs share
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    with _about(arguments.output):
+        check_output(arguments.output, force=arguments.force)
+        if arguments.output == STANDARD and arguments.json:
+            raise UsageError("--json and the result cannot both go to standard output")
+
+
+def _set_threads(count: int | None) -> None:
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, allow_nan=False))
+
+
+# ---- arguments
+
+
+@final
+class _Parser(argparse.ArgumentParser):
+    """Argparse whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; `{self.prog} --help` explains")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="codec", description="Learned compression: images to small files and back."
+    )
+    parser.add_argument("--version", action="version", version=f"codec {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    verb = verbs.add_parser("encode", help="compress an image file")
+    verb.add_argument("input", metavar="INPUT", help="image file; - is standard input")
+    verb.add_argument("output", metavar="OUTPUT", help="stream; - is standard output")
+    verb.add_argument("-m", "--model", default="iscs", metavar="FAMILY[/VARIANT]")
+    rate = verb.add_mutually_exclusive_group()
+    rate.add_argument("-q", "--quality", type=int, default=60, metavar="0..100")
+    rate.add_argument(
+        "--target-bpp", type=_positive, metavar="X", help="at most so many bits a pixel"
+    )
+    rate.add_argument("--target-size", type=_count, metavar="BYTES", help="at most so many bytes")
+    rate.add_argument("--target-psnr", type=_positive, metavar="DB", help="at least so many dB")
+    verb.add_argument("--effort", type=int, default=0, metavar="0..9", help="how hard to search")
+    _add_common(verb)
+    verb.set_defaults(run=_encode)
+
+    verb = verbs.add_parser("decode", help="make an image file from a stream")
+    verb.add_argument("input", metavar="INPUT", help="stream; - is standard input")
+    verb.add_argument(
+        "output", metavar="OUTPUT", help="image file, by extension; - is PNG to stdout"
+    )
+    verb.add_argument("--layers", type=_count, metavar="K", help="of a progressive stream")
+    verb.add_argument("--region", type=_region, metavar="X,Y,W,H", help="only this part, in pixels")
+    _add_common(verb)
+    verb.set_defaults(run=_decode)
+
+    verb = verbs.add_parser("info", help="what a stream holds")
+    verb.add_argument("input", metavar="INPUT")
+    _add_json(verb)
+    verb.set_defaults(run=_info)
+
+    verb = verbs.add_parser("verify", help="check every byte of a stream without decoding it")
+    verb.add_argument("input", metavar="INPUT")
+    verb.set_defaults(run=_verify)
+
+    verb = verbs.add_parser("compare", help="how far the colour of two images is apart")
+    verb.add_argument("reference", metavar="REFERENCE")
+    verb.add_argument("test", metavar="TEST")
+    _add_limit(verb)
+    _add_json(verb)
+    verb.set_defaults(run=_compare)
+
+    verb = verbs.add_parser("models", help="the weights that are installed")
+    _add_json(verb)
+    verb.set_defaults(run=_models)
+
+    verb = verbs.add_parser("train", help="train a model, in pieces if need be")
+    verb.add_argument("recipe", type=Path, metavar="RECIPE")
+    verb.add_argument("--resume", action="store_true", help="go on where the last piece stopped")
+    verb.add_argument("--time-limit", type=_positive, metavar="MINUTES")
+    verb.add_argument("--out", type=Path, metavar="DIR")
+    verb.set_defaults(run=_train)
+    return parser
+
+
+def _add_common(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
+    verb.add_argument("--threads", type=_count, metavar="N", help="of the transforms, on the CPU")
+    verb.add_argument("--force", action="store_true", help="replace the output if it exists")
+    _add_limit(verb)
+    _add_json(verb)
+
+
+def _add_limit(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--max-pixels", type=_count, default=api.MAX_PIXELS, metavar="N")
+
+
+def _add_json(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"want a number above 0, got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"want a whole number above 0, got {text}")
+    return value
+
+
+def _region(text: str) -> tuple[int, ...]:
+    values = tuple(int(part) for part in text.split(","))
+    if len(values) != 4:
+        raise argparse.ArgumentTypeError(f"want X,Y,W,H, got {text}")
+    return values

@@ -1,0 +1,451 @@
+"""Pictures to streams and back, with a loaded model. Knows no path and no option of a command line.
+
+picture --colour--> tiles --analyse, traverse--> TILE chunks --pack--> stream
+   |                                                              ^
+   +------ alpha, palette, metadata -----------> side chunks -----+
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec.bitstream import (
+    Box,
+    Chunk,
+    ChunkType,
+    Container,
+    Header,
+    pack,
+    pack_streams,
+    unpack,
+    unpack_streams,
+)
+from codec.entropy import Decoder, Encoder
+from codec.errors import ModelError, UsageError
+from codec.io.picture import Picture, Samples
+from codec.io.side import COLOURS, Side, read_side, side_chunks
+from codec.models.base import AbstractFamily, Symbols
+from codec.progress import Progress, Stopwatch, unseen
+from codec.registry import family_by_id, family_by_name
+from codec.tiling import analyse_tile, geometry_of, reconstruct, tile_side
+from codec.weights import Entry, Zoo
+
+__all__ = [
+    "Decoded",
+    "Encoded",
+    "Model",
+    "Rate",
+    "decode_picture",
+    "encode_picture",
+    "find_model",
+    "model_of",
+]
+
+QUALITIES = range(101)
+Pixels = Callable[[Box], Tensor]
+
+
+@final
+@dataclass(frozen=True)
+class Rate:
+    """What a stream may cost: a quality, or instead of it one target that quality is chosen for.
+
+    Attributes:
+        quality: 0 to 100.
+        bytes_max: the file's size.
+        psnr_min: dB of the coded colour, at the picture's bit depth.
+    """
+
+    quality: int = 60
+    bytes_max: float | None = None
+    psnr_min: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.quality not in QUALITIES:
+            raise UsageError(f"quality: want 0 to 100, got {self.quality}")
+
+
+@final
+@dataclass(frozen=True)
+class Encoded:
+    """A stream, the quality that was chosen for it and the weights that made it."""
+
+    stream: bytes
+    quality: int
+    entry: Entry
+
+
+@final
+@dataclass(frozen=True)
+class Decoded:
+    """A picture, and the SHA-256 of its symbols: int32, little-endian, tile after tile in order."""
+
+    picture: Picture
+    symbols_sha256: str
+    device: torch.device
+
+
+@final
+@dataclass(frozen=True)
+class Model:
+    """Trained weights on a device, ready to code."""
+
+    entry: Entry
+    family: AbstractFamily
+    family_id: int
+    device: torch.device
+
+    def compress(self, x: Tensor, *, quality: int = 60) -> bytes:
+        """A stream of one image.
+
+        Args:
+            x: `(1, 3, H, W)` or `(3, H, W)` in [0, 1], on any device.
+            quality: 0 to 100.
+        """
+        x = x[None] if x.dim() == 3 else x
+        if x.dim() != 4 or x.shape[:2] != (1, 3) or not x.numel() or not x.is_floating_point():
+            raise UsageError(f"x: want (1, 3, H, W) floats, got {tuple(x.shape)} of {x.dtype}")
+        header = self.header(width=x.shape[3], height=x.shape[2], quality=Rate(quality).quality)
+
+        def pixels(box: Box) -> Tensor:
+            return _cut_tensor(x, box).to(self.device, torch.float32).clamp(0, 1)
+
+        return pack(header, _encode_tiles(self, pixels, header, Stopwatch(), unseen))
+
+    def decompress(self, stream: bytes) -> Tensor:
+        """The `(1, 3, H, W)` pixels of a stream that this model made, in [0, 1], on its device.
+
+        Raises:
+            BitstreamError: the stream is damaged or not ours.
+            ModelError: another model made it.
+        """
+        container = unpack(stream)
+        if not self.made(container.header):
+            raise ModelError(f"the stream was not made by {self.entry.name}")
+        header = container.header
+        x = torch.empty(1, 3, header.height, header.width, device=self.device)
+        tiles = _decode_tiles(container, self, _whole(header), _Digest(), Stopwatch(), unseen)
+        for box, x_hat in tiles:
+            rows, columns = _rows_columns(box)
+            x[:, :, rows, columns] = torch.nan_to_num(x_hat).clamp(0, 1)
+        return x
+
+    def made(self, header: Header) -> bool:
+        """Whether a stream with this header is of these weights."""
+        return (header.family, header.model_id) == (self.family_id, self.entry.model_id)
+
+    def header(self, *, width: int, height: int, quality: int) -> Header:
+        """The header of a plain RGB image of this model."""
+        return Header(
+            family=self.family_id,
+            model_id=self.entry.model_id,
+            width=width,
+            height=height,
+            quality=quality,
+            tile=tile_side(width, height),
+        )
+
+
+def find_model(name: str, zoo: Zoo, device: str) -> Model:
+    """The model called `family` or `family/variant`, on `device`: auto, cpu, cuda, cuda:1, ..."""
+    return _load(zoo, zoo.find(name).sha256, _device(device))
+
+
+def model_of(header: Header, zoo: Zoo, device: str) -> Model:
+    """The model that made a stream."""
+    family = family_by_id(header.family, zoo.families)
+    return _load(zoo, zoo.find_by_id(family, header.model_id).sha256, _device(device))
+
+
+def encode_picture(
+    picture: Picture,
+    model: Model,
+    rate: Rate,
+    *,
+    watch: Stopwatch,
+    progress: Progress = unseen,
+) -> Encoded:
+    """The stream of a picture.
+
+    Raises:
+        UsageError: no quality reaches the target.
+    """
+    side = side_chunks(picture)
+
+    def header(quality: int) -> Header:
+        return Header(
+            family=model.family_id,
+            model_id=model.entry.model_id,
+            width=picture.width,
+            height=picture.height,
+            bit_depth=picture.bit_depth,
+            colour=COLOURS[picture.mode],
+            quality=quality,
+            tile=tile_side(picture.width, picture.height),
+        )
+
+    def pixels(box: Box) -> Tensor:
+        return _to_tensor(_cut(picture.colour, box), model.device)
+
+    def stream(quality: int, progress: Progress) -> bytes:
+        head = header(quality)
+        return pack(head, [*side, *_encode_tiles(model, pixels, head, watch, progress)])
+
+    def psnr(quality: int, progress: Progress) -> float:
+        return _psnr(picture.colour, model, pixels, header(quality), watch, progress)
+
+    if rate.bytes_max is not None:
+        return Encoded(*_largest_within(rate.bytes_max, stream, progress), model.entry)
+    quality = rate.quality
+    if rate.psnr_min is not None:
+        quality = _smallest_reaching(rate.psnr_min, psnr, progress)
+        progress = unseen
+    return Encoded(stream(quality, progress), quality, model.entry)
+
+
+def decode_picture(
+    container: Container,
+    model: Model,
+    window: Box,
+    *,
+    watch: Stopwatch,
+    progress: Progress = unseen,
+) -> Decoded:
+    """The part of the picture in a stream that lies in `window`."""
+    side = read_side(container)
+    peak = 2**side.bit_depth - 1
+    colour: Samples = np.empty(
+        (window.height, window.width, side.channels), np.uint8 if peak == 255 else np.uint16
+    )
+    digest = _Digest()
+    for box, x_hat in _decode_tiles(container, model, window, digest, watch, progress):
+        here, there = _overlap(box, window)
+        with watch.part("transform"):
+            part = _cut_tensor(x_hat, here)
+            colour[_rows_columns(there)] = _to_levels(part, side.channels, peak)
+    return Decoded(_cropped(side, window).picture(colour), digest.hexdigest(), model.device)
+
+
+# ---- models
+
+
+@lru_cache(maxsize=4)
+def _load(zoo: Zoo, sha256: str, device: torch.device) -> Model:
+    """Weights are read, checked and moved once for many images."""
+    entry = next(entry for entry in zoo.manifest() if entry.sha256 == sha256)
+    family_id = family_by_name(entry.family, zoo.families).id
+    return Model(entry, zoo.load(entry).to(device), family_id, device)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"device: want auto, cpu or cuda, got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device: want auto, cpu or cuda, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device: there is no {name} here")
+    return device
+
+
+# ---- tiles
+
+
+def _encode_tiles(
+    model: Model, pixels: Pixels, header: Header, watch: Stopwatch, progress: Progress
+) -> list[Chunk]:
+    chunks = []
+    for number in range(header.tiles):
+        with watch.part("transform"):
+            symbols = analyse_tile(model.family, pixels, header, number)
+        with watch.part("entropy"):
+            encoder = Encoder()
+            model.family.traverse(encoder, symbols, geometry_of(header, number))
+            chunks.append(Chunk(ChunkType.TILE, pack_streams(encoder.finish())))
+        progress((number + 1) / header.tiles)
+    return chunks
+
+
+def _decode_tiles(
+    container: Container,
+    model: Model,
+    window: Box,
+    digest: _Digest,
+    watch: Stopwatch,
+    progress: Progress,
+) -> Iterator[tuple[Box, Tensor]]:
+    header, family, payloads = container.header, model.family, container.tiles
+
+    def latents(number: int) -> Tensor:
+        geometry = geometry_of(header, number)
+        with watch.part("entropy"):
+            decoder = Decoder(unpack_streams(payloads[number], family.streams))
+            symbols = family.traverse(decoder, None, geometry)
+            decoder.finish()
+            digest.add(symbols)
+        return family.dequantise(symbols, geometry)
+
+    tiles = reconstruct(family, latents, header, window)
+    while True:
+        with watch.part("transform"):
+            tile = next(tiles, None)
+        if tile is None:
+            return
+        yield tile
+        done = tile[0].top + tile[0].height - window.top
+        progress(min(1.0, done / window.height))
+
+
+@final
+class _Digest:
+    """SHA-256 of symbols as int32, little-endian."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, symbols: Symbols) -> None:
+        for values in symbols.values():
+            self._hash.update(np.ascontiguousarray(values, "<i4"))
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+# ---- targets
+
+
+def _largest_within(
+    bytes_max: float, stream: Callable[[int, Progress], bytes], progress: Progress
+) -> tuple[bytes, int]:
+    """The best quality whose file is not over `bytes_max`; size grows with quality."""
+    low, high = -1, len(QUALITIES)
+    best, smallest = None, 0
+    for step in _steps(progress):
+        middle = (low + high) // 2
+        found = stream(middle, step)
+        if len(found) <= bytes_max:
+            low, best = middle, (found, middle)
+        else:
+            high, smallest = middle, len(found)
+        if high - low <= 1:
+            break
+    if best is None:
+        raise UsageError(f"target: want at most {bytes_max:.0f} bytes, quality 0 takes {smallest}")
+    return best
+
+
+def _smallest_reaching(
+    psnr_min: float, psnr: Callable[[int, Progress], float], progress: Progress
+) -> int:
+    """The lowest quality whose PSNR is at least `psnr_min`; PSNR grows with quality."""
+    low, high, best = -1, len(QUALITIES), 0.0
+    for step in _steps(progress):
+        middle = (low + high) // 2
+        found = psnr(middle, step)
+        if found >= psnr_min:
+            high = middle
+        else:
+            low, best = middle, found
+        if high - low <= 1:
+            break
+    if high == len(QUALITIES):
+        raise UsageError(f"target: want {psnr_min:.2f} dB, quality {low} gives {best:.2f}")
+    return high
+
+
+def _steps(progress: Progress) -> Iterator[Progress]:
+    """The `Progress` of each of the steps that halve the qualities down to one."""
+    count = len(QUALITIES).bit_length()
+    for number in range(count):
+        yield lambda part, number=number: progress((number + part) / count)  # type: ignore[misc]
+
+
+def _psnr(
+    colour: Samples,
+    model: Model,
+    pixels: Pixels,
+    header: Header,
+    watch: Stopwatch,
+    progress: Progress,
+) -> float:
+    """Decibels between the colour and what its stream decodes to, before any palette."""
+
+    def latents(number: int) -> Tensor:
+        symbols = analyse_tile(model.family, pixels, header, number)
+        return model.family.dequantise(symbols, geometry_of(header, number))
+
+    peak = 2**header.bit_depth - 1
+    total = 0
+    with watch.part("transform"):
+        for box, x_hat in reconstruct(model.family, latents, header, _whole(header)):
+            decoded = _to_levels(x_hat, colour.shape[2], peak).astype(np.int64)
+            total += int(((decoded - _cut(colour, box)) ** 2).sum())
+            progress((box.top + box.height) / header.height)
+    return math.inf if total == 0 else 10 * math.log10(peak**2 * colour.size / total)
+
+
+# ---- pixels
+
+
+def _to_tensor(samples: Samples, device: torch.device) -> Tensor:
+    """`(H, W, 1 or 3)` levels to `(1, 3, H, W)` in [0, 1]."""
+    if samples.dtype == np.uint8:  # the smaller type travels to the device
+        levels = torch.from_numpy(np.ascontiguousarray(samples)).to(device)
+    else:
+        levels = torch.from_numpy(samples.astype(np.float32)).to(device)
+    x = levels.permute(2, 0, 1)[None].to(torch.float32) / (2 ** (8 * samples.itemsize) - 1)
+    return x.expand(-1, 3, -1, -1)
+
+
+def _to_levels(x: Tensor, channels: int, peak: int) -> Samples:
+    """`(1, 3, H, W)` about [0, 1] to `(H, W, channels)` levels of 0 to `peak`; grey is the mean."""
+    if channels == 1:
+        x = x.mean(dim=1, keepdim=True)
+    # Hostile symbols may overflow a network; whatever comes out is still a picture.
+    levels = (torch.nan_to_num(x[0]).clamp(0, 1) * peak).round().permute(1, 2, 0)
+    if peak == 255:
+        return levels.to(torch.uint8).cpu().numpy()
+    return levels.to(torch.int32).cpu().numpy().astype(np.uint16)
+
+
+def _whole(header: Header) -> Box:
+    return Box(0, 0, header.width, header.height)
+
+
+def _overlap(box: Box, window: Box) -> tuple[Box, Box]:
+    """What `box` and `window` share, counted from the corner of `box` and of `window`."""
+    left, top = max(box.left, window.left), max(box.top, window.top)
+    width = min(box.left + box.width, window.left + window.width) - left
+    height = min(box.top + box.height, window.top + window.height) - top
+    here = Box(left - box.left, top - box.top, width, height)
+    return here, Box(left - window.left, top - window.top, width, height)
+
+
+def _rows_columns(box: Box) -> tuple[slice, slice]:
+    return slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
+
+
+def _cut(samples: Samples, box: Box) -> Samples:
+    return samples[_rows_columns(box)]
+
+
+def _cut_tensor(x: Tensor, box: Box) -> Tensor:
+    rows, columns = _rows_columns(box)
+    return x[:, :, rows, columns]
+
+
+def _cropped(side: Side, window: Box) -> Side:
+    alpha = None if side.alpha is None else _cut(side.alpha, window)
+    return replace(side, alpha=alpha)
