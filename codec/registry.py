@@ -1,7 +1,7 @@
 """Every family of codecs, by the number that streams carry. Imports none of them until it is asked.
 
-    >>> family_by_name("iscs").id
-    1
+>>> family_by_name("iscs").id
+1
 """
 
 from __future__ import annotations
