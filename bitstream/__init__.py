@@ -5,7 +5,7 @@ Pure Python; docs/FORMAT.md specifies every byte. The interface:
     Header(family=, model_id=, kind=Kind.IMAGE, width=, height=, bit_depth=8, colour=Colour.RGB,
            quality=, tile=0)        frozen, checked; .columns .rows .tiles .box(number) -> Box
     Box(left, top, width, height)   where a tile lies, in pixels
-    Chunk(type, payload)            type is a ChunkType: TILE ALPHA PALETTE ICC EXIF XMP TEXT
+    Chunk(type, payload)            type is a ChunkType: TILE PALETTE ALPHA ICC EXIF XMP TEXT
     Limits(max_pixels=, max_pixels_per_byte=)
     pack(header, chunks) -> bytes               TILE chunks in raster order, others in any order
     unpack(stream, limits) -> Container         .header .chunks .tiles .find(type) -> bytes | None

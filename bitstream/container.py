@@ -258,9 +258,10 @@ class _Piece:
 
 def _walk(stream: bytes) -> Iterator[_Piece]:
     """The chunks one after the other; one that is cut short is the last and not correct."""
-    reader = Reader(stream)
-    if reader.left < len(SIGNATURE) or reader.take(len(SIGNATURE), "signature") != SIGNATURE:
+    if not stream.startswith(SIGNATURE):
         raise BitstreamError("not a stream of this package: the signature is missing")
+    reader = Reader(stream)
+    reader.take(len(SIGNATURE), "signature")
     version = reader.take(1, "format version")[0]
     if version != VERSION:
         raise BitstreamError(f"format version {version}: this package reads version {VERSION}")

@@ -86,7 +86,7 @@ def pack_streams(streams: Mapping[str, bytes]) -> bytes:
 def unpack_streams(payload: bytes, names: Sequence[str]) -> dict[str, bytes]:
     """The inverse of `pack_streams`; the last of `names` takes the rest of the payload."""
     reader = Reader(payload)
-    lengths = [reader.varint(f"length of {name}", len(payload)) for name in names[:-1]]
+    lengths = [reader.varint(f"length of {name}") for name in names[:-1]]
     streams = {
         name: reader.take(length, f"sub-stream {name}")
         for name, length in zip(names, lengths, strict=False)
