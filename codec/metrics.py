@@ -12,9 +12,8 @@ Both images of a pair have the same size, number of channels and peak; else it i
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +26,7 @@ __all__ = [
     "MS_SSIM_MIN_SIDE",
     "Bjontegaard",
     "Interpolation",
+    "RateCurve",
     "bd_psnr",
     "bd_rate",
     "bjontegaard",
@@ -129,36 +129,52 @@ class Bjontegaard:
     test_points: int
 
 
+@final
+class RateCurve:
+    """A rate-distortion curve that is interpolated piecewise, ready to be compared with others."""
+
+    def __init__(self, points: ArrayLike, *, method: Interpolation = "pchip") -> None:
+        """Interpolate log-rate over quality, and quality over log-rate.
+
+        Args:
+            points: `(S, 2)`, rows of (bpp > 0, dB), in any order. Points with an infinite or
+                missing quality are left out; of points with equal quality (or rate) the better one
+                is kept.
+            method: "pchip" keeps the monotone shape of the points, "akima" is smoother.
+
+        Raises:
+            UsageError: it is not `(S, 2)`, has a rate that is not positive, or has fewer than two
+                different points.
+        """
+        curve = _finite_points(points)
+        by_rate, by_quality = _increasing(curve, 0), _increasing(curve, 1)
+        interpolate = {"pchip": PchipInterpolator, "akima": Akima1DInterpolator}[method]
+        self._quality_over_rate = interpolate(by_rate[:, 0], by_rate[:, 1])
+        self._rate_over_quality = interpolate(by_quality[:, 1], by_quality[:, 0])
+        self.points = len(by_quality)
+
+    def versus(self, anchor: "RateCurve") -> Bjontegaard:
+        """Compare this curve, the test, with an anchor."""
+        first, second = anchor._rate_over_quality, self._rate_over_quality
+        log_ratio = _mean_gap(first, second)
+        low, high = _common_range(first, second)
+        ends = [first.x[0], first.x[-1], second.x[0], second.x[-1]]
+        return Bjontegaard(
+            rate_percent=100 * math.expm1(log_ratio),
+            gain_db=_mean_gap(anchor._quality_over_rate, self._quality_over_rate),
+            low_db=low,
+            high_db=high,
+            overlap=float(max(high - low, 0.0) / (max(ends) - min(ends))),
+            anchor_points=anchor.points,
+            test_points=self.points,
+        )
+
+
 def bjontegaard(
     anchor: ArrayLike, test: ArrayLike, *, method: Interpolation = "pchip"
 ) -> Bjontegaard:
-    """Compare two rate-distortion curves; log-rate and quality are interpolated piecewise.
-
-    Args:
-        anchor: `(S, 2)`, rows of (bpp > 0, dB), in any order. Points with an infinite or missing
-            quality are left out; of points with equal quality (or rate) the better one is kept.
-        test: `(S', 2)` likewise.
-        method: "pchip" keeps the monotone shape of the points, "akima" is smoother.
-
-    Raises:
-        UsageError: a curve is not `(S, 2)`, has a rate that is not positive, or has fewer than two
-            different points.
-    """
-    first, second = _curve(anchor, "anchor"), _curve(test, "test")
-    by_quality = [_increasing(curve, 1) for curve in (first, second)]
-    by_rate = [_increasing(curve, 0) for curve in (first, second)]
-    log_ratio, low, high = _mean_gap(by_quality, 1, method)
-    gain, _, _ = _mean_gap(by_rate, 0, method)
-    ends = [curve[i, 1] for curve in by_quality for i in (0, -1)]
-    return Bjontegaard(
-        rate_percent=100 * math.expm1(log_ratio),
-        gain_db=gain,
-        low_db=low,
-        high_db=high,
-        overlap=max(high - low, 0.0) / (max(ends) - min(ends)),
-        anchor_points=len(by_quality[0]),
-        test_points=len(by_quality[1]),
-    )
+    """Compare two rate-distortion curves, given as their points: see `RateCurve`."""
+    return RateCurve(test, method=method).versus(RateCurve(anchor, method=method))
 
 
 def bd_rate(anchor: ArrayLike, test: ArrayLike, *, method: Interpolation = "pchip") -> float:
@@ -245,17 +261,17 @@ def _halve(planes: Floats) -> Floats:
     return means
 
 
-def _curve(points: ArrayLike, name: str) -> Floats:
+def _finite_points(points: ArrayLike) -> Floats:
     """Points as rows of (log rate, quality), without those of no finite quality."""
     curve = np.array(points, dtype=np.float64)
     if curve.ndim != 2 or curve.shape[1] != 2:
-        raise UsageError(f"{name} curve: want (S, 2) rows of bpp and dB, got shape {curve.shape}")
+        raise UsageError(f"curve: want (S, 2) rows of bpp and dB, got shape {curve.shape}")
     curve = curve[np.isfinite(curve[:, 1])]
     if not (curve[:, 0] > 0).all():
-        raise UsageError(f"{name} curve: want rates above 0, got {curve[:, 0].min():g}")
+        raise UsageError(f"curve: want rates above 0, got {curve[:, 0].min():g}")
     curve[:, 0] = np.log(curve[:, 0])
     if min(len(np.unique(curve[:, axis])) for axis in (0, 1)) < 2:
-        raise UsageError(f"{name} curve: want at least two different points of finite quality")
+        raise UsageError("curve: want at least two different points of finite quality")
     return curve
 
 
@@ -268,17 +284,14 @@ def _increasing(curve: Floats, axis: int) -> Floats:
     return kept
 
 
-def _mean_gap(
-    curves: Sequence[Floats], axis: int, method: Interpolation
-) -> tuple[float, float, float]:
-    """Mean of (second - first) of the other coordinate over the common range of `axis`."""
-    low = max(float(curve[0, axis]) for curve in curves)
-    high = min(float(curve[-1, axis]) for curve in curves)
+def _common_range(first: Any, second: Any) -> tuple[float, float]:
+    """Where both of two interpolating polynomials are defined; empty if high <= low."""
+    return float(max(first.x[0], second.x[0])), float(min(first.x[-1], second.x[-1]))
+
+
+def _mean_gap(first: Any, second: Any) -> float:
+    """Mean of (second - first) over the common range of two interpolating polynomials."""
+    low, high = _common_range(first, second)
     if high <= low:
-        return math.nan, low, high
-    interpolate = {"pchip": PchipInterpolator, "akima": Akima1DInterpolator}[method]
-    areas = [
-        float(interpolate(curve[:, axis], curve[:, 1 - axis]).integrate(low, high))
-        for curve in curves
-    ]
-    return (areas[1] - areas[0]) / (high - low), low, high
+        return math.nan
+    return float(second.integrate(low, high) - first.integrate(low, high)) / (high - low)
