@@ -1,0 +1,22 @@
+"""Integers to bytes and back: tables, a range coder, interleaved rANS. Knows no network, no file.
+
+Tables, gaussian_tables         frozen integer tables, made when weights are exported
+Encoder, Decoder, BitCounter    the three directions of one walk; `open` gives a stream
+Method                          RANGE for few symbols or wide tables, RANS for many symbols
+"""
+
+from codec.entropy.coder import AbstractCoder, BitCounter, Decoder, Encoder, Method
+from codec.entropy.stream import AbstractStream
+from codec.entropy.tables import IntArray, Tables, gaussian_tables
+
+__all__ = [
+    "AbstractCoder",
+    "AbstractStream",
+    "BitCounter",
+    "Decoder",
+    "Encoder",
+    "IntArray",
+    "Method",
+    "Tables",
+    "gaussian_tables",
+]

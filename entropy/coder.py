@@ -1,0 +1,158 @@
+"""Encoder, decoder and bit counter: one interface. Knows names of streams, no arithmetic.
+
+>>> tables = Tables.from_pmfs([np.array([0.25, 0.5, 0.25, 0.01])], [-1], precision=12)
+>>> symbols, indexes = np.array([0, 0, 1, -1, 700], np.int32), np.zeros(5, np.int32)
+>>> encoder = Encoder()
+>>> encoder.open("y", Method.RANGE).code(symbols, tables, indexes).tolist()
+[0, 0, 1, -1, 700]
+>>> decoder = Decoder(encoder.finish())
+>>> decoder.open("y", Method.RANGE).code(None, tables, indexes).tolist()
+[0, 0, 1, -1, 700]
+>>> decoder.finish()
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from enum import Enum
+from typing import final
+
+import numpy as np
+
+from codec.entropy import escapes
+from codec.entropy.ranges import RangeReader, RangeWriter
+from codec.entropy.rans import RansReader, RansWriter
+from codec.entropy.stream import (
+    AbstractReader,
+    AbstractStream,
+    AbstractWriter,
+    checked,
+    required,
+)
+from codec.entropy.tables import IntArray, Tables
+from codec.errors import BitstreamError
+
+__all__ = ["AbstractCoder", "BitCounter", "Decoder", "Encoder", "Method"]
+
+
+class Method(Enum):
+    """How a stream is coded; part of a family's syntax, not written in the stream.
+
+    RANGE is for few symbols or wide tables: tables of up to 24 bits, 2 bytes above the ideal.
+    RANS is for many symbols: tables of up to 16 bits, at least ten times as fast, 5 bytes above.
+    """
+
+    RANGE = "range"
+    RANS = "rans"
+
+
+class AbstractCoder(ABC):
+    """What `traverse` is handed: it names its streams and codes, whichever the direction."""
+
+    @abstractmethod
+    def open(self, name: str, method: Method) -> AbstractStream:
+        """Begin the stream `name`, once.
+
+        Raises:
+            BitstreamError: a decoder has no such stream, or it does not begin as it should.
+            ValueError: the stream was opened before.
+        """
+
+
+@final
+class Encoder(AbstractCoder):
+    """Symbols to bytes."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, AbstractWriter] = {}
+
+    def open(self, name: str, method: Method) -> AbstractStream:
+        """See `AbstractCoder.open`."""
+        _once(name, self._streams)
+        self._streams[name] = RangeWriter() if method is Method.RANGE else RansWriter()
+        return self._streams[name]
+
+    def finish(self) -> dict[str, bytes]:
+        """The bytes of every stream, in the order they were opened."""
+        return {name: stream.finish() for name, stream in self._streams.items()}
+
+
+@final
+class Decoder(AbstractCoder):
+    """Bytes to symbols. It never allocates more than the symbols that it is asked for."""
+
+    def __init__(self, payloads: Mapping[str, bytes]) -> None:
+        """payloads: what `Encoder.finish` gave."""
+        self._payloads = dict(payloads)
+        self._streams: dict[str, AbstractReader] = {}
+
+    def open(self, name: str, method: Method) -> AbstractStream:
+        """See `AbstractCoder.open`."""
+        _once(name, self._streams)
+        if name not in self._payloads:
+            raise BitstreamError(f"stream {name!r} is missing; there are {sorted(self._payloads)}")
+        kind = RangeReader if method is Method.RANGE else RansReader
+        self._streams[name] = kind(self._payloads[name])
+        return self._streams[name]
+
+    def finish(self) -> None:
+        """Check that everything was read.
+
+        Raises:
+            BitstreamError: a stream is unread, has bytes left over or ends in a wrong state.
+        """
+        unread = sorted(set(self._payloads) - set(self._streams))
+        if unread:
+            raise BitstreamError(f"streams {unread} were not read")
+        for stream in self._streams.values():
+            stream.finish()
+
+
+@final
+class BitCounter(AbstractCoder):
+    """Symbols to the bits that an ideal coder would need with the same tables."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, _Count] = {}
+
+    def open(self, name: str, method: Method) -> AbstractStream:
+        """See `AbstractCoder.open`."""
+        _once(name, self._streams)
+        self._streams[name] = _Count()
+        return self._streams[name]
+
+    @property
+    def bits(self) -> float:
+        """Of all streams."""
+        return sum(stream.bits for stream in self._streams.values())
+
+    def bits_of(self, name: str) -> float:
+        """Of one stream."""
+        return self._streams[name].bits
+
+
+@final
+class _Count(AbstractStream):
+    """Adds up; writes nothing."""
+
+    def __init__(self) -> None:
+        self.bits = 0.0
+
+    def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
+        indexes = checked(indexes, 0, len(tables.sizes) - 1, "indexes")
+        symbols = required(symbols, indexes)
+        last = tables.sizes[indexes] - 1
+        columns = symbols - tables.offsets[indexes]
+        columns = np.where((columns < 0) | (columns > last), last, columns)
+        freqs = tables.cdf[indexes, columns + 1] - tables.cdf[indexes, columns]
+        self.bits += float((tables.precision - np.log2(freqs)).sum())
+        outside = columns == last
+        lengths, _ = escapes.split(symbols[outside], tables, indexes[outside])
+        self.bits += float((escapes.LENGTH_BITS + lengths).sum())
+        return symbols
+
+
+def _once(name: str, streams: Mapping[str, object]) -> None:
+    if name in streams:
+        raise ValueError(f"stream {name!r} was opened before")

@@ -1,0 +1,207 @@
+"""Interleaved rANS: for many symbols. Knows tables and arrays, no names of streams.
+
+    lanes   1 byte     log2 of the number N of lanes, 0..10
+    states  4 N bytes  little-endian, each at least 2**16
+    words   the rest   16 bits each, little-endian
+
+Without any symbol a stream has no bytes at all. docs/format/entropy.md specifies the arithmetic.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.entropy import escapes
+from codec.entropy.stream import AbstractReader, AbstractWriter, checked, required
+from codec.entropy.tables import IntArray, Tables
+from codec.errors import BitstreamError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["RansReader", "RansWriter"]
+
+PRECISION = 16
+LANES_LOG2_MAX = 10
+STATE_MIN = 1 << 16
+# What our encoder does: enough lanes to keep a processor or a warp busy, each of which costs four
+# bytes at most, and therefore none without 4 kB to spread it over.
+WRITTEN_LANES_LOG2_MAX = 5
+BYTES_PER_LANE = 4096
+ESCAPE = np.iinfo(np.int32).min
+
+Integers: TypeAlias = NDArray[np.int64]
+
+
+@final
+class RansWriter(AbstractWriter):
+    """Collects operations; encodes them backwards in the end."""
+
+    def __init__(self) -> None:
+        self._ops: list[NDArray[np.uint32]] = []
+
+    def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
+        """See `AbstractStream.code`."""
+        shift = _shift(tables)
+        indexes = checked(indexes, 0, len(tables.sizes) - 1, "indexes")
+        symbols = required(symbols, indexes)
+        ops = np.empty(len(symbols), np.uint32)
+        found = _kernels().gather(
+            symbols, indexes, tables.cdf, tables.offsets, tables.sizes, shift, ops
+        )
+        self._ops.append(ops)
+        if found:
+            columns = symbols.astype(np.int64) - tables.offsets[indexes]
+            outside = (columns < 0) | (columns >= tables.sizes[indexes] - 1)
+            lengths, rests = escapes.split(symbols[outside], tables, indexes[outside])
+            self._bits(np.full_like(lengths, escapes.LENGTH_BITS), lengths)
+            bits, chosen = _rest_bits(lengths)
+            self._bits(bits, np.stack([rests >> 16, rests & 0xFFFF], axis=1)[chosen])
+        return symbols
+
+    def finish(self) -> bytes:
+        """See `AbstractWriter.finish`."""
+        ops = np.concatenate([np.empty(0, np.uint32), *self._ops])
+        if not len(ops):
+            return b""
+        stream = _encoded(ops, WRITTEN_LANES_LOG2_MAX)
+        lanes_log2 = (len(stream) // BYTES_PER_LANE).bit_length() - 1
+        if lanes_log2 < WRITTEN_LANES_LOG2_MAX:
+            stream = _encoded(ops, max(0, lanes_log2))
+        return stream
+
+    def _bits(self, bits: Integers, values: Integers) -> None:
+        rest = PRECISION - bits
+        self._ops.append(((values << rest << 16) | ((1 << rest) & 0xFFFF)).astype(np.uint32))
+
+
+@final
+class RansReader(AbstractReader):
+    """Decodes as it is asked to."""
+
+    def __init__(self, stream: bytes) -> None:
+        """Raises BitstreamError if the lanes are not there."""
+        lanes = 0
+        if stream:
+            if stream[0] > LANES_LOG2_MAX:
+                raise BitstreamError(
+                    f"rANS lanes: want 2**0..2**{LANES_LOG2_MAX}, got 2**{stream[0]}"
+                )
+            lanes = 1 << stream[0]
+            if len(stream) < 1 + 4 * lanes or len(stream) % 2 == 0:
+                raise BitstreamError(
+                    f"rANS stream: want 1 + {4 * lanes} bytes and an even number more, "
+                    f"got {len(stream)}"
+                )
+        self._states = np.frombuffer(stream, "<u4", lanes, 1 if stream else 0).astype(np.uint32)
+        if self._states.min(initial=STATE_MIN) < STATE_MIN:
+            raise BitstreamError(f"rANS state: want at least {STATE_MIN}, got {self._states.min()}")
+        words = np.frombuffer(stream[1 + 4 * lanes :], "<u2")
+        self._words = np.append(words, 0).astype(np.uint16)
+        self._at = 0
+        self._k = 0
+
+    def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
+        """See `AbstractStream.code`."""
+        _shift(tables)
+        indexes = checked(indexes, 0, len(tables.sizes) - 1, "indexes")
+        self._want_lanes(len(indexes))
+        lookup = _lookup(tables)
+        found = np.empty(len(indexes), np.int32)
+        self._at = _kernels().decode(
+            self._words, self._at, self._states, self._k, *lookup, indexes, found
+        )
+        self._advance(len(indexes))
+        places = np.flatnonzero(found == ESCAPE)
+        if len(places):
+            lengths = self._bits(np.full(len(places), escapes.LENGTH_BITS))
+            escapes.check_lengths(lengths)
+            bits, chosen = _rest_bits(lengths)
+            halves = np.zeros((len(places), 2), np.int64)
+            halves[chosen] = self._bits(bits)
+            rests = (halves[:, 0] << 16) | halves[:, 1]
+            found[places] = escapes.join(lengths, rests, tables, indexes[places])
+        return found
+
+    def finish(self) -> None:
+        """See `AbstractReader.finish`."""
+        left = len(self._words) - 1 - self._at
+        if left:
+            raise BitstreamError(f"rANS stream: {2 * left} bytes are left over")
+        if (self._states != STATE_MIN).any():
+            raise BitstreamError("rANS stream: damaged, it does not end where an encoder begins")
+
+    def _bits(self, bits: Integers) -> Integers:
+        values = np.empty(len(bits), np.int64)
+        self._at = _kernels().decode_bits(
+            self._words, self._at, self._states, self._k, bits, values
+        )
+        self._advance(len(bits))
+        return values
+
+    def _want_lanes(self, count: int) -> None:
+        if count and not len(self._states):
+            raise BitstreamError(f"rANS stream: empty, {count} symbols are wanted")
+
+    def _advance(self, count: int) -> None:
+        self._k += count
+        if self._at > len(self._words) - 1:
+            missing = 2 * (self._at - len(self._words) + 1)
+            raise BitstreamError(f"rANS stream: truncated, {missing} bytes more are wanted")
+
+
+class _Lookup(NamedTuple):
+    """What `kernels.decode` searches a slot in."""
+
+    entries: Integers
+    bases: Integers
+    firsts: NDArray[np.uint16]
+
+
+@lru_cache(maxsize=8)
+def _lookup(tables: Tables) -> _Lookup:
+    """The tables at 16 bits, as the kernels want them; kept because calls may be many and short."""
+    scaled = tables.cdf.astype(np.int64) << _shift(tables)
+    inside = np.arange(scaled.shape[1] - 1) < tables.sizes[:, None]
+    symbols = tables.offsets[:, None] + np.arange(scaled.shape[1] - 1, dtype=np.int64)
+    symbols[np.arange(len(symbols)), tables.sizes - 1] = ESCAPE
+    entries = (symbols << 32) | (np.diff(scaled, axis=1) << 16) | scaled[:, :-1] & 0xFFFF
+    bases = np.cumsum(tables.sizes, dtype=np.int64) - tables.sizes
+    begins = np.arange(0, 1 << PRECISION, 1 << 8)
+    firsts = np.stack(
+        [
+            np.searchsorted(row[1:size], begins, side="right")
+            for row, size in zip(scaled, tables.sizes, strict=True)
+        ]
+    )
+    return _Lookup(entries[inside], bases, firsts.astype(np.uint16))
+
+
+def _shift(tables: Tables) -> int:
+    if tables.precision > PRECISION:
+        raise ValueError(f"rANS: want tables of at most {PRECISION} bits, got {tables.precision}")
+    return PRECISION - tables.precision
+
+
+def _rest_bits(lengths: Integers) -> tuple[Integers, NDArray[np.bool_]]:
+    """An escape's rest as numbers of at most 16 bits, the upper one first; which of both exist."""
+    halves = np.stack([np.maximum(lengths - 16, 0), np.minimum(lengths, 16)], axis=1)
+    chosen = halves > 0
+    return halves[chosen], chosen
+
+
+def _encoded(ops: NDArray[np.uint32], lanes_log2: int) -> bytes:
+    states = np.full(1 << lanes_log2, STATE_MIN, np.uint32)
+    words = np.empty(len(ops) + 1, np.uint16)
+    at = _kernels().encode(ops, states, words)
+    return bytes([lanes_log2]) + states.astype("<u4").tobytes() + words[at:].astype("<u2").tobytes()
+
+
+def _kernels() -> ModuleType:
+    from codec.entropy import kernels  # numba takes half a second to import
+
+    return kernels
