@@ -84,12 +84,14 @@ class Limits:
 
     Args:
         max_pixels: width times height.
-        max_pixels_per_byte: the same per byte of the file. The default is a flat image in tiles of
-            2048 x 2048 pixels and 16 bytes: no honest file of this package comes near.
+        max_pixels_per_byte: the same per byte of the file. Tiles of 1024 x 1024 pixels cannot reach
+            the default: an empty one takes 6 bytes.
+        max_tile_pixels: of a tile, which is decoded at once and so decides about the memory.
     """
 
     max_pixels: int = 1 << 28
     max_pixels_per_byte: int = 1 << 18
+    max_tile_pixels: int = 1 << 22
 
 
 @final
@@ -302,6 +304,11 @@ def _check_size(header: Header, size: int, limits: Limits) -> None:
         raise LimitError(
             f"{header.width} x {header.height} pixels in {size} bytes; "
             f"the limit is {limits.max_pixels_per_byte} pixels per byte"
+        )
+    tile = header.box(0)
+    if tile.width * tile.height > limits.max_tile_pixels:
+        raise LimitError(
+            f"a tile of {tile.width} x {tile.height} pixels; the limit is {limits.max_tile_pixels}"
         )
     if header.tiles * SMALLEST_CHUNK > size:
         raise BitstreamError(f"{header.tiles} tiles cannot be in {size} bytes")

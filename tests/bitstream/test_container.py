@@ -1,4 +1,6 @@
 import zlib
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -153,6 +155,12 @@ def test_a_file_has_the_bytes_of_the_specification():
     )
 
 
+def test_the_example_of_the_specification_is_a_file():
+    document = (Path(__file__).parents[2] / "docs" / "FORMAT.md").read_text(encoding="utf-8")
+    example = document.split("## 10. An example")[1].split("```")[1]
+    assert bytes.fromhex(example) == pack(ONE_TILE, [Chunk(ChunkType.ICC, b"icc"), TILE])
+
+
 def test_a_tiled_file_has_the_bytes_of_the_specification():
     stream = pack(TWO_TILES, [TILE, Chunk(ChunkType.TILE, b"")])
     assert stream.hex(" ") == (
@@ -262,20 +270,33 @@ def test_pack_refuses_what_unpack_would_refuse():
 
 
 def test_a_size_over_the_limit_is_refused_before_the_tiles_are_looked_at():
-    header = Header(family=1, model_id=bytes(8), width=1 << 15, height=1 << 14, quality=0)
-    stream = assemble((ChunkType.HEADER, pack_header(header)))
+    header = replace(TWO_TILES, width=1 << 15, height=1 << 14, tile=1 << 11)
+    stream = assemble((ChunkType.HEADER, pack_header(header)), (ChunkType.ICC, bytes(1 << 11)))
     with pytest.raises(LimitError, match=r"536870912 pixels; the limit is 268435456 \(--max-pix"):
         unpack(stream)
-    whole = pack(header, [Chunk(ChunkType.TILE, bytes(1 << 12))])
-    assert unpack(whole, Limits(max_pixels=1 << 29)).header == header
+    with pytest.raises(BitstreamError, match="tiles: want 128"):
+        unpack(stream, Limits(max_pixels=1 << 29))
 
 
 def test_more_pixels_per_byte_than_the_limit_are_refused():
-    header = Header(family=1, model_id=bytes(8), width=1 << 14, height=1 << 14, quality=0)
+    header = replace(ONE_TILE, width=1 << 11, height=1 << 11)
     stream = pack(header, [TILE])
+    assert unpack(stream).header == header
     with pytest.raises(LimitError, match="pixels per byte"):
+        unpack(stream, Limits(max_pixels_per_byte=(1 << 22) // len(stream)))
+
+
+def test_a_tile_over_the_limit_is_refused():
+    header = replace(ONE_TILE, width=(1 << 22) + 1, height=1)
+    stream = pack(header, [TILE])
+    with pytest.raises(LimitError, match="a tile of 4194305 x 1 pixels; the limit is 4194304"):
         unpack(stream)
-    assert unpack(stream, Limits(max_pixels_per_byte=1 << 28)).header == header
+    assert unpack(stream, Limits(max_tile_pixels=(1 << 22) + 1)).header == header
+
+
+def test_no_image_in_tiles_of_1024_is_over_a_default_limit_but_that_of_pixels():
+    header = replace(TWO_TILES, width=1 << 14, height=1 << 14, tile=1 << 10)
+    assert unpack(pack(header, [Chunk(ChunkType.TILE, b"")] * 256)).header == header
 
 
 def test_more_tiles_than_the_file_can_hold_are_refused_before_they_are_counted():
