@@ -1,10 +1,11 @@
 """The loops of the rANS coder, compiled. Knows arrays; who calls has checked them.
 
 Every operation takes or gives `start` and `freq` in units of 2**-16; operation k belongs to lane
-k mod N. A lane's state is within 2**16..2**32 - 1 between operations. Import this module only where
+k mod N. A lane's state is within 2**24..2**40 - 1 between operations. Import this module only where
 it is used: it loads numba.
 
     ops: start << 16 | freq, uint32     words: uint16, one more than the stream has (a zero)
+    states: (N,) int64
     entries: symbol << 32 | freq << 16 | start, int64, tables one after another
     firsts: (T, 256) uint16, the entry of a table in which each 256th of the range begins
 """
@@ -18,6 +19,10 @@ import numba
 import numpy as np
 
 __all__ = ["decode", "decode_bits", "encode", "gather"]
+
+STATE_MIN = 1 << 24
+# A numba expression of signed and unsigned integers is a float: shifts and masks have to agree.
+MASK16, U16, U24 = np.uint64(0xFFFF), np.uint64(16), np.uint64(24)
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,14 +57,14 @@ def encode(ops, states, words):  # type: ignore[no-untyped-def]
     mask = len(states) - 1
     at = len(words)
     for i in range(len(ops) - 1, -1, -1):
-        x = np.uint32(states[i & mask])
-        freq = np.uint32(ops[i] & 0xFFFF)
-        words[at - 1] = np.uint16(x & 0xFFFF)
-        if (x >> 16) >= freq:
+        x = np.uint64(states[i & mask])
+        freq = np.uint64(ops[i] & 0xFFFF)
+        words[at - 1] = np.uint16(x & MASK16)
+        if x >> U24 >= freq:
             at -= 1
-            x = np.uint32(x >> 16)
+            x >>= U16
         high = x // freq
-        states[i & mask] = np.uint32((high << 16) + (x - high * freq) + (ops[i] >> 16))
+        states[i & mask] = np.int64((high << U16) + (x - high * freq) + (np.uint64(ops[i]) >> U16))
     return at
 
 
@@ -73,7 +78,7 @@ def decode(words, at, states, k, entries, bases, firsts, indexes, out):  # type:
     end = len(words) - 1
     for i in range(len(indexes)):
         lane = (k + i) & mask
-        x = np.int64(states[lane])
+        x = states[lane]
         slot = x & 0xFFFF
         t = np.int64(indexes[i])
         j = bases[t] + np.int64(firsts[t, slot >> 8])
@@ -83,10 +88,10 @@ def decode(words, at, states, k, entries, bases, firsts, indexes, out):  # type:
             j += 1
             entry = entries[j]
         x = ((entry >> 16) & 0xFFFF) * (x >> 16) + slot - (entry & 0xFFFF)
-        if x < 65536:
+        if x < STATE_MIN:
             x = (x << 16) | np.int64(words[min(at, end)])
             at += 1
-        states[lane] = np.uint32(x)
+        states[lane] = x
         out[i] = np.int32(entry >> 32)
     return at
 
@@ -98,13 +103,13 @@ def decode_bits(words, at, states, k, bits, out):  # type: ignore[no-untyped-def
     end = len(words) - 1
     for i in range(len(bits)):
         lane = (k + i) & mask
-        x = np.int64(states[lane])
+        x = states[lane]
         rest = 16 - bits[i]
         slot = x & 0xFFFF
         out[i] = slot >> rest
         x = ((x >> 16) << rest) | (slot & ((1 << rest) - 1))
-        if x < 65536:
+        if x < STATE_MIN:
             x = (x << 16) | np.int64(words[min(at, end)])
             at += 1
-        states[lane] = np.uint32(x)
+        states[lane] = x
     return at

@@ -1,7 +1,7 @@
 """Interleaved rANS: for many symbols. Knows tables and arrays, no names of streams.
 
     lanes   1 byte     log2 of the number N of lanes, 0..10
-    states  4 N bytes  little-endian, each at least 2**16
+    states  5 N bytes  little-endian, each at least 2**24
     words   the rest   16 bits each, little-endian
 
 Without any symbol a stream has no bytes at all. docs/format/entropy.md specifies the arithmetic.
@@ -27,11 +27,12 @@ __all__ = ["RansReader", "RansWriter"]
 
 PRECISION = 16
 LANES_LOG2_MAX = 10
-STATE_MIN = 1 << 16
-# What our encoder does: enough lanes to keep a processor or a warp busy, each of which costs four
-# bytes at most, and therefore none without 4 kB to spread it over.
+STATE_MIN = 1 << 24
+STATE_BYTES = 5
+# What our encoder does: enough lanes to keep a processor or a warp busy, each of which costs five
+# bytes at most, and therefore none without 8 kB to spread it over.
 WRITTEN_LANES_LOG2_MAX = 5
-BYTES_PER_LANE = 4096
+BYTES_PER_LANE = 8192
 ESCAPE = np.iinfo(np.int32).min
 
 Integers: TypeAlias = NDArray[np.int64]
@@ -92,15 +93,15 @@ class RansReader(AbstractReader):
                     f"rANS lanes: want 2**0..2**{LANES_LOG2_MAX}, got 2**{stream[0]}"
                 )
             lanes = 1 << stream[0]
-            if len(stream) < 1 + 4 * lanes or len(stream) % 2 == 0:
-                raise BitstreamError(
-                    f"rANS stream: want 1 + {4 * lanes} bytes and an even number more, "
-                    f"got {len(stream)}"
-                )
-        self._states = np.frombuffer(stream, "<u4", lanes, 1 if stream else 0).astype(np.uint32)
+        head = 1 + STATE_BYTES * lanes if stream else 0
+        if len(stream) < head or (len(stream) - head) % 2:
+            raise BitstreamError(
+                f"rANS stream: want {head} bytes and an even number more, got {len(stream)}"
+            )
+        self._states = _unpack_states(stream[1:head])
         if self._states.min(initial=STATE_MIN) < STATE_MIN:
             raise BitstreamError(f"rANS state: want at least {STATE_MIN}, got {self._states.min()}")
-        words = np.frombuffer(stream[1 + 4 * lanes :], "<u2")
+        words = np.frombuffer(stream[head:], "<u2")
         self._words = np.append(words, 0).astype(np.uint16)
         self._at = 0
         self._k = 0
@@ -195,10 +196,17 @@ def _rest_bits(lengths: Integers) -> tuple[Integers, NDArray[np.bool_]]:
 
 
 def _encoded(ops: NDArray[np.uint32], lanes_log2: int) -> bytes:
-    states = np.full(1 << lanes_log2, STATE_MIN, np.uint32)
+    states = np.full(1 << lanes_log2, STATE_MIN, np.int64)
     words = np.empty(len(ops) + 1, np.uint16)
     at = _kernels().encode(ops, states, words)
-    return bytes([lanes_log2]) + states.astype("<u4").tobytes() + words[at:].astype("<u2").tobytes()
+    head = states.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :STATE_BYTES]
+    return bytes([lanes_log2]) + head.tobytes() + words[at:].astype("<u2").tobytes()
+
+
+def _unpack_states(head: bytes) -> Integers:
+    padded = np.zeros((len(head) // STATE_BYTES, 8), np.uint8)
+    padded[:, :STATE_BYTES] = np.frombuffer(head, np.uint8).reshape(-1, STATE_BYTES)
+    return padded.view("<u8").reshape(-1).astype(np.int64)
 
 
 def _kernels() -> ModuleType:
