@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-__all__ = ["QUALITY_MAX", "BottleneckBlock", "RateTable"]
+__all__ = ["QUALITY_MAX", "BottleneckBlock", "RateTable", "macs"]
 
 QUALITY_MAX = 100
 
@@ -62,3 +63,22 @@ class BottleneckBlock(nn.Module):
         hidden = silu(self.enter(x) * self.gain(quality))
         x = x + self.leave(self.spatial(hidden))
         return x + self.narrow(silu(self.widen(x)))
+
+
+@torch.no_grad()
+def macs(work: Callable[[], object], network: nn.Module) -> int:
+    """Multiplications of all convolutions of `network` that `work` runs."""
+    total = 0
+
+    def count(conv: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal total
+        total += next(conv.parameters()).numel() * output.shape[2] * output.shape[3]
+
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    hooks = [conv.register_forward_hook(count) for conv in convs]
+    try:
+        work()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total

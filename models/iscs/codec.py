@@ -33,7 +33,6 @@ from codec.models.iscs.scales import FixedScales, table_of_rates
 __all__ = ["Coding", "Iscs"]
 
 PRECISION = 16
-INTEGER_PARTS = ("h_s_scale", "prior_z")
 SYMBOL_MAX = 2**15
 
 
@@ -63,11 +62,9 @@ class Iscs(AbstractFamily):
     streams = ("z", "y")
 
     def __init__(self, network: IscsNetwork, coding: Coding) -> None:
-        """network: its float parts are taken over, those that `coding` replaces are dropped."""
-        self._network = network.eval().requires_grad_(False)
-        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for name in INTEGER_PARTS:
-            delattr(network, name)
+        """network: taken over; it has lost the parts that `coding` replaces."""
+        self.network = network.eval().requires_grad_(False)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = network.std.device
         self.coding = coding
         blocks = max(network.config.encoder_blocks, network.config.decoder_blocks)
@@ -87,12 +84,12 @@ class Iscs(AbstractFamily):
             prior_z=prior.astype(np.int32),
             skip=skip,
         )
-        return cls(network, coding)
+        return cls(_without_integer_parts(network), coding)
 
     def to(self, device: torch.device) -> Iscs:
         """The same codec with its float weights on `device`."""
         moved = copy.copy(self)
-        moved._network = copy.deepcopy(self._network).to(device)
+        moved.network = copy.deepcopy(self.network).to(device)
         moved._device = device
         return moved
 
@@ -101,7 +98,7 @@ class Iscs(AbstractFamily):
     @torch.inference_mode()
     def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo) -> Symbols:
         """Turn pixels into the symbols of one tile; see `AbstractFamily.analyse`."""
-        network, stride = self._network, self.stride
+        network, stride = self.network, self.stride
         h, w = self._latent_size(geometry)
         quality = self._quality(geometry)
         bottom, right = -x.shape[2] % stride, -x.shape[3] % stride
@@ -159,7 +156,7 @@ class Iscs(AbstractFamily):
         `residual_of(mean, mask)` gives a step's residuals where `mask` is 1 and 0 elsewhere: the
         encoder rounds them there, the decoder looks them up.
         """
-        network = self._network
+        network = self.network
         h, w = self._latent_size(geometry)
         quality = self._quality(geometry)
         norm = network.gain(quality).exp() * network.std[:, None, None]
@@ -186,14 +183,14 @@ class Iscs(AbstractFamily):
         z = symbols["z"].reshape(-1, *self._hyper_size(geometry))
         y = torch.from_numpy(symbols["y"].reshape(1, -1, *size)).to(self._device, torch.float32)
         _, y_hat = self._means(z, geometry, lambda _, mask: y * mask)
-        return y_hat * self._network.inverse_gain(self._quality(geometry)).exp()
+        return y_hat * self.network.inverse_gain(self._quality(geometry)).exp()
 
     @torch.inference_mode()
     def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:
         """Latents to pixels `(1, 3, 16 h, 16 w)`, about [0, 1], not clipped."""
         rate = torch.tensor([float(quality)], device=self._device)
         y_hat = y_hat.to(self._device).contiguous(memory_format=torch.channels_last)
-        return self._network.g_s(y_hat, rate)  # type: ignore[no-any-return]
+        return self.network.g_s(y_hat, rate)  # type: ignore[no-any-return]
 
     # ---- sizes
 
@@ -212,7 +209,7 @@ class Iscs(AbstractFamily):
     def tensors(self) -> dict[str, Tensor]:
         """What a weight file holds: integers as they are, large float tensors in half precision."""
         found = self.coding.scales.tensors()
-        for name, value in self._network.state_dict().items():
+        for name, value in self.network.state_dict().items():
             half = name.endswith("weight") and value.numel() > 4096
             found[name] = (value.half() if half else value).contiguous().cpu()
         tables = self.coding.tables
@@ -224,7 +221,7 @@ class Iscs(AbstractFamily):
 
     def metadata(self) -> dict[str, str]:
         """The rest of it: sizes and numbers, as text."""
-        config = json.dumps(asdict(self._network.config), sort_keys=True)
+        config = json.dumps(asdict(self.network.config), sort_keys=True)
         precision = str(self.coding.tables.precision)
         return {"config": config, "precision": precision, "skip": str(self.coding.skip)}
 
@@ -237,8 +234,8 @@ class Iscs(AbstractFamily):
         """
         with torch.random.fork_rng(devices=[]):
             network = IscsNetwork(IscsConfig(**json.loads(metadata["config"])))
-        own = [name for name in network.state_dict() if not name.startswith(INTEGER_PARTS)]
-        network.load_state_dict({name: tensors[name].float() for name in own}, strict=False)
+        network = _without_integer_parts(network)
+        network.load_state_dict({name: tensors[name].float() for name in network.state_dict()})
         tables = Tables(
             cdf=tensors["tables.cdf"].numpy().astype(np.uint32),
             offsets=tensors["tables.offsets"].numpy(),
@@ -252,6 +249,12 @@ class Iscs(AbstractFamily):
             skip=int(metadata["skip"]),
         )
         return cls(network, coding)
+
+
+def _without_integer_parts(network: IscsNetwork) -> IscsNetwork:
+    """`network` itself, less what a codec has as integers."""
+    del network.h_s_scale, network.prior_z
+    return network
 
 
 def _integers(values: Tensor) -> IntArray:

@@ -79,5 +79,5 @@ def test_frozen_weights_do_not_follow_the_network() -> None:
             parameter.add_(1.0)
     for name, value in frozen.tensors().items():
         assert torch.equal(before[name], value), name
-    with pytest.raises(RuntimeError, match="inference|grad"):
-        next(iter(frozen._network.parameters())).sum().backward()
+    with pytest.raises(RuntimeError, match="grad"):
+        next(iter(frozen.network.parameters())).sum().backward()

@@ -1,0 +1,137 @@
+"""From a training state to weights that ship: freeze, fit the tables to counts, write, list.
+
+    python -m codec.training.export runs/iscs-small/state.pt recipes/iscs-small.toml
+
+Knows the zoo's manifest; touches nothing else of the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from codec.datasets import read_photos
+from codec.entropy import AbstractCoder, AbstractStream, IntArray, Method, Tables
+from codec.models.base import Halo, TileGeometry
+from codec.models.iscs import Iscs, IscsConfig, IscsNetwork
+from codec.models.layers import QUALITY_MAX, macs
+from codec.training.recipe import read_recipe
+
+__all__ = ["export", "fit_tables"]
+
+PHOTOS = 96
+QUALITIES = range(0, QUALITY_MAX + 1, 10)
+PRIOR_SYMBOLS = 4096.0  # a table's Gaussian counts for as much as so many symbols
+SKIP = 0
+
+
+@final
+class _Histogram(AbstractCoder, AbstractStream):
+    """A coder that only counts: which symbols each table was asked to code."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.counts = np.zeros((len(tables.sizes), tables.cdf.shape[1] - 1))
+
+    def open(self, name: str, method: Method) -> AbstractStream:
+        """Every stream is this one."""
+        return self
+
+    def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
+        """Count `symbols` by table and entry; what has no entry is an escape, the last one."""
+        if symbols is None:
+            raise ValueError("a histogram has nothing to decode")
+        entries = symbols - tables.offsets[indexes]
+        escape = tables.sizes[indexes] - 1
+        inside = (entries >= 0) & (entries < escape)
+        np.add.at(self.counts, (indexes, np.where(inside, entries, escape)), 1.0)
+        return symbols
+
+
+def fit_tables(codec: Iscs, photos: Sequence[NDArray[np.uint8]]) -> Iscs:
+    """`codec` with tables that follow what it really codes, the same in both directions of sign.
+
+    Each table becomes its counts over `photos` at all qualities plus its own Gaussian, worth 4096
+    symbols: no Gaussian is exactly what is left after rounding and prediction.
+    """
+    tables = codec.coding.tables
+    histogram = _Histogram(tables)
+    for number, photo in enumerate(photos):
+        x = torch.from_numpy(photo)[None].float() / 255
+        for quality in QUALITIES[number % 2 :: 2]:
+            geometry = TileGeometry(x.shape[2], x.shape[3], quality)
+            codec.traverse(histogram, codec.analyse(x, geometry, Halo()), geometry)
+    gaussians = np.diff(tables.cdf.astype(np.float64), axis=1) / 2**tables.precision
+    pmfs = []
+    for size, counts, gaussian in zip(tables.sizes, histogram.counts, gaussians, strict=True):
+        total = (counts + PRIOR_SYMBOLS * gaussian)[:size]
+        total[:-1] = (total[:-1] + total[-2::-1]) / 2
+        pmfs.append(total / total.sum())
+    fitted = Tables.from_pmfs(pmfs, tables.offsets, tables.precision)
+    return Iscs(codec.network, dataclasses.replace(codec.coding, tables=fitted))
+
+
+def export(state: Path, recipe: Path, zoo: Path) -> Path:
+    """Write the weights of a training `state` into `zoo` and list them last in its manifest.
+
+    The running average of the weights is what ships. An entry of the same name stays before it, so
+    that streams made with it still decode.
+    """
+    plan = read_recipe(recipe)
+    saved = torch.load(state, map_location="cpu", weights_only=True)
+    network = IscsNetwork(IscsConfig(**saved["config"]))
+    network.load_state_dict(saved["average"])
+    frozen = network.freeze(skip=SKIP)
+    codec = fit_tables(Iscs.load(frozen.tensors(), frozen.metadata()), _some(plan.data))
+
+    content = save(codec.tensors(), codec.metadata())
+    digest = hashlib.sha256(content).hexdigest()
+    file = zoo / f"{plan.name.replace('/', '-')}-{digest[:8]}.safetensors"
+    file.write_bytes(content)
+    manifest = zoo / "manifest.json"
+    entries = json.loads(manifest.read_text())
+    entries.append(
+        {
+            "name": plan.name,
+            "family": plan.name.partition("/")[0],
+            "file": file.name,
+            "sha256": digest,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "decode_kmac_per_pixel": round(decode_macs(network) / 1000, 2),
+            "recipe": f"recipes/{recipe.name}, {saved['counters']['samples']} samples",
+            "default": True,
+            "rd": {},
+        }
+    )
+    manifest.write_text(json.dumps(entries, indent=2) + "\n")
+    return file
+
+
+def decode_macs(network: IscsNetwork, side: int = 256) -> float:
+    """Multiplications of the decoder for each pixel: both halves of h_s, the context, g_s."""
+    x, quality = torch.zeros(1, 3, side, side), torch.zeros(1)
+    encoder = macs(lambda: network.h_a(network.g_a(x, quality), torch.ones(1)), network)
+    return (macs(lambda: network(x, quality), network) - encoder) / side**2
+
+
+def _some(sources: Sequence[Path]) -> list[NDArray[np.uint8]]:
+    photos = read_photos(sources)
+    return photos[:: max(1, len(photos) // PHOTOS)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Put trained weights into the zoo.")
+    parser.add_argument("state", type=Path)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--zoo", type=Path, default=Path(__file__).parents[1] / "zoo")
+    options = parser.parse_args()
+    print(export(options.state, options.recipe, options.zoo))
