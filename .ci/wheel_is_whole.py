@@ -6,21 +6,20 @@ Guards against a sub-package or a weight file that is in the checkout but not in
 import subprocess
 import sys
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 PARTS = ("bitstream", "datasets", "entropy", "models")
 
 
 def wanted() -> set[str]:
-    """Committed files of the five folders that belong to a user, by their names in a wheel."""
+    """Committed files of the five folders but notes, by their names in a wheel."""
     command = ["git", "ls-files", "-z", "--", "codec", *PARTS]
     committed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     names = set()
     for name in filter(None, committed.split("\0")):
-        path = PurePosixPath(name)
-        if Path(name).is_symlink():  # codec/entropy and the like, for the checkout only
-            continue
-        if path.suffix in (".py", ".safetensors", ".json") or path.name == "py.typed":
+        path = Path(name)
+        # Links are codec/entropy and the like, for the checkout only; notes are for its readers.
+        if not path.is_symlink() and path.suffix != ".md":
             names.add(name if path.parts[0] == "codec" else f"codec/{name}")
     return names
 

@@ -1,6 +1,7 @@
 """Laws of the whole tree: who may import whom, what is public, what `import codec` costs."""
 
 import ast
+import doctest
 import importlib
 import pkgutil
 import subprocess
@@ -28,11 +29,10 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
     if not any(ROOT / "codec" / part in path.parents for part in PARTS)  # links to the parts
 )
-MODULES = sorted(
-    module.name
-    for module in pkgutil.walk_packages(codec.__path__, "codec.")
-    if not module.name.endswith(".__main__")
-)
+MODULES = ["codec"]
+for found in pkgutil.walk_packages(codec.__path__, "codec."):
+    if not found.name.endswith(".__main__"):  # it runs the command
+        MODULES.append(found.name)
 
 
 def imported(path):
@@ -98,6 +98,11 @@ def offered_from_below(source):
     for node in source.body:
         if isinstance(node, ast.ImportFrom) and node.module.startswith("codec."):
             yield from (alias.asname or alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_are_true(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
 @pytest.mark.parametrize("name", ["codec", "codec.bitstream", "codec.errors"])
