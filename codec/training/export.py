@@ -32,7 +32,7 @@ __all__ = ["export", "fit_tables"]
 PHOTOS = 96
 QUALITIES = range(0, QUALITY_MAX + 1, 10)
 PRIOR_SYMBOLS = 4096.0  # a table's Gaussian counts for as much as so many symbols
-SKIP = 0
+SKIP = 8  # scale 0.29: behind the dead zone hardly a symbol of 1000 is not 0
 
 
 @final

@@ -29,6 +29,7 @@ from codec.models.iscs.network import (
     scale_of,
 )
 from codec.models.iscs.scales import FixedScales, table_of_rates
+from codec.models.quantize import round_towards_zero
 
 __all__ = ["Coding", "Iscs"]
 
@@ -113,10 +114,13 @@ class Iscs(AbstractFamily):
         padded = functional.pad(y, (0, -w % 4, 0, -h % 4))
         z_hat = torch.round(network.h_a(padded, norm)).clamp(-SYMBOL_MAX, SYMBOL_MAX)
         z = _integers(z_hat[0])
-        coded = torch.from_numpy(self._indexes(z, geometry) >= self.coding.skip).to(self._device)
+        indexes = torch.from_numpy(self._indexes(z, geometry)).to(self._device)
+        threshold = network.dead_zones[indexes]
+        coded = indexes >= self.coding.skip
 
         def nearest(mean: Tensor, mask: Tensor) -> Tensor:
-            return torch.round(y - mean).clamp(-SYMBOL_MAX, SYMBOL_MAX) * mask * coded
+            found = round_towards_zero(y - mean, threshold)
+            return found.clamp(-SYMBOL_MAX, SYMBOL_MAX) * mask * coded
 
         residual, _ = self._means(z, geometry, nearest)
         return {"z": z.reshape(-1), "y": _integers(residual[0]).reshape(-1)}

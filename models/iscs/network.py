@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.nn.functional import silu
 
 from codec.models.layers import BottleneckBlock, RateTable
-from codec.models.quantize import add_noise, gaussian_bits, lower_bound, round_ste
+from codec.models.quantize import add_noise, dead_zone, gaussian_bits, lower_bound, round_ste
 
 if TYPE_CHECKING:
     from codec.models.iscs.codec import Iscs
@@ -212,9 +212,13 @@ def step_masks(M: int) -> Tensor:
 
 @final
 class IscsNetwork(nn.Module):
-    """All of it, with the gains of the rates. `std` is each latent's usual size."""
+    """All of it, with the gains of the rates.
+
+    `std` is each latent's usual size, `dead_zones` the rounding offset of each level.
+    """
 
     std: Tensor
+    dead_zones: Tensor
 
     def __init__(self, config: IscsConfig) -> None:
         super().__init__()
@@ -228,6 +232,8 @@ class IscsNetwork(nn.Module):
         self.inverse_gain = RateTable(config.M)
         self.prior_z = RateTable(config.Z, value=level_of(1.0))
         self.register_buffer("std", torch.ones(config.M))
+        zones = dead_zone(scale_of(torch.arange(float(LEVELS))))
+        self.register_buffer("dead_zones", zones, persistent=False)
 
     def entropy_parameters(self) -> list[nn.Parameter]:
         """What stage `entropy` trains: everything that gives bits and moves no pixel."""
@@ -250,14 +256,16 @@ class IscsNetwork(nn.Module):
         z = self.h_a(y, norm).float()
         bits_z = gaussian_bits(add_noise(z), torch.zeros_like(z), scale_of(self.prior_z(quality)))
         z_hat = round_ste(z)
-        scales = scale_of(self.h_s_scale(z_hat, quality).float())
+        levels = self.h_s_scale(z_hat, quality).float()
+        scales = scale_of(levels)
+        offset = self.dead_zones[levels.detach().round().clamp(0, LEVELS - 1).long()]
         features = self.h_s_mean.features(z_hat)
         y_hat = means = torch.zeros_like(y)
         for k in range(STEPS):
             mask = self.h_s_mean.mask(k, *y.shape[2:])
             mean = self.h_s_mean.step(k, features, y_hat / norm, quality) * (norm * mask)
             means = means + mean
-            y_hat = y_hat + mean + round_ste(y * mask - mean) * mask
+            y_hat = y_hat + mean + round_ste(y * mask - mean, offset) * mask
         bits_y = gaussian_bits(add_noise(y), means, scales)
         return y_hat, bits_y.sum((1, 2, 3)) + bits_z.sum((1, 2, 3))
 
