@@ -11,7 +11,7 @@ from codec.benchmark.evaluate import run as run_benchmark
 from codec.errors import UsageError
 from codec.progress import Bar
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "names", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,14 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", type=Path, help="a folder of images")
     parser.add_argument(
         "--models",
-        type=_names,
+        type=names,
         default=Options.models,
         metavar="A,B",
         help="our models, FAMILY or FAMILY/VARIANT; '' for none (default: iscs)",
     )
     parser.add_argument(
         "--anchors",
-        type=_names,
+        type=names,
         default=Options.anchors,
         metavar="A,B",
         help=f"other codecs: {', '.join(GROUPS)}, or one setting of {', '.join(ANCHORS)}; "
@@ -80,6 +80,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def names(text: str) -> tuple[str, ...]:
+    """The names in a list with commas; none in an empty text."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _command(args: argparse.Namespace) -> str:
     """The call that does the same again."""
     words = ["codec", "bench", str(args.folder)]
@@ -90,10 +95,6 @@ def _command(args: argparse.Namespace) -> str:
         words += ["--published", str(path)]
     words += ["--jobs", str(args.jobs), "--device", args.device, "--out", str(args.out)]
     return shlex.join(words)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -58,7 +58,7 @@ def draw(
     from matplotlib.figure import Figure
 
     with rc_context(_RC):
-        figure = Figure(figsize=(8.5, 5.6), layout="constrained")
+        figure = Figure(figsize=(9.5, 5.2), layout="constrained")
         axes = figure.add_subplot()
         for curve, style in zip(curves, _styles(curves), strict=True):
             points = curve.values(metric)
@@ -69,7 +69,7 @@ def draw(
         axes.set_xlim(0, bpp_max)
         axes.grid(visible=True, alpha=0.3)
         if axes.lines:
-            axes.legend(fontsize=8, loc="lower right")
+            figure.legend(fontsize=8, loc="outside right upper")
         buffer = io.BytesIO()
         metadata = {"Date": None, "Description": title} if kind == "svg" else None
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)

@@ -74,9 +74,9 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         InputError: the file has other columns, or a line that is no row.
     """
-    text = path.read_text(encoding="utf-8")
-    whole, _, _ = text.rpartition("\n")
-    lines = list(csv.reader(io.StringIO(whole)))
+    # Cut before it is decoded: a kill may have left half a character.
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    lines = list(csv.reader(io.StringIO(whole.decode(errors="replace"))))
     if not lines or tuple(lines[0]) != COLUMNS:
         raise InputError(f"{path}: want the columns {','.join(COLUMNS)}")
     return [_parse(path, number, line) for number, line in enumerate(lines[1:], 2)]

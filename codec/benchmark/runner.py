@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import threading
 import time
+import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -124,8 +125,9 @@ def survey(folder: Path) -> tuple[tuple[Source, ...], tuple[Skipped, ...]]:
         try:
             image = read_rgb(path)
         except InputError as error:
-            skipped.append(Skipped(path.name, str(error)))
-            _logger.warning("%s: skipped: %s", path, error)
+            name = os.fsencode(path.name).decode(errors="replace")
+            skipped.append(Skipped(name, str(error)))
+            _logger.warning("%s: skipped: %s", name, error)
             continue
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         sources.append(Source(path, digest, image.width, image.height))
@@ -138,8 +140,11 @@ def read_rgb(path: Path) -> Image.Image:
     """The pixels of an image file as 8-bit RGB, without alpha, profile or any other metadata.
 
     Raises:
-        InputError: it is no image, is damaged, or is deeper than 8 bits.
+        InputError: it is no image, is damaged, is deeper than 8 bits, or has a name that a table
+            cannot hold.
     """
+    if any(unicodedata.category(letter) == "Cs" for letter in path.name):
+        raise InputError("its name is not UTF-8")
     try:
         with Image.open(path) as opened:
             mode = opened.mode
