@@ -51,13 +51,20 @@ class RansWriter(AbstractWriter):
         indexes = checked(indexes, 0, len(tables.sizes) - 1, "indexes")
         symbols = required(symbols, indexes)
         ops = np.empty(len(symbols), np.uint32)
+        places = np.empty(len(symbols), np.int64)
         found = _kernels().gather(
-            symbols, indexes, tables.cdf, tables.offsets, tables.sizes, shift, ops
+            _frozen(symbols),
+            _frozen(indexes),
+            tables.cdf,
+            tables.offsets,
+            tables.sizes,
+            shift,
+            ops,
+            places,
         )
         self._ops.append(ops)
         if found:
-            columns = symbols.astype(np.int64) - tables.offsets[indexes]
-            outside = (columns < 0) | (columns >= tables.sizes[indexes] - 1)
+            outside = places[:found]
             lengths, rests = escapes.split(symbols[outside], tables, indexes[outside])
             self._bits(np.full_like(lengths, escapes.LENGTH_BITS), lengths)
             bits, chosen = _rest_bits(lengths)
@@ -66,18 +73,17 @@ class RansWriter(AbstractWriter):
 
     def finish(self) -> bytes:
         """See `AbstractWriter.finish`."""
-        ops = np.concatenate([np.empty(0, np.uint32), *self._ops])
-        if not len(ops):
+        if not any(len(ops) for ops in self._ops):
             return b""
-        stream = _encoded(ops, WRITTEN_LANES_LOG2_MAX)
-        lanes_log2 = (len(stream) // BYTES_PER_LANE).bit_length() - 1
+        stream = _encoded(self._ops, WRITTEN_LANES_LOG2_MAX)
+        lanes_log2 = max(0, (len(stream) // BYTES_PER_LANE).bit_length() - 1)
         if lanes_log2 < WRITTEN_LANES_LOG2_MAX:
-            stream = _encoded(ops, max(0, lanes_log2))
+            stream = _encoded(self._ops, lanes_log2)
         return stream
 
     def _bits(self, bits: Integers, values: Integers) -> None:
         rest = PRECISION - bits
-        self._ops.append(((values << rest << 16) | ((1 << rest) & 0xFFFF)).astype(np.uint32))
+        self._ops.append(((values << rest << 16) | (1 << rest)).astype(np.uint32))
 
 
 @final
@@ -114,7 +120,7 @@ class RansReader(AbstractReader):
         lookup = _lookup(tables)
         found = np.empty(len(indexes), np.int32)
         self._at = _kernels().decode(
-            self._words, self._at, self._states, self._k, *lookup, indexes, found
+            self._words, self._at, self._states, self._k, *lookup, _frozen(indexes), found
         )
         self._advance(len(indexes))
         places = np.flatnonzero(found == ESCAPE)
@@ -158,28 +164,26 @@ class RansReader(AbstractReader):
 class _Lookup(NamedTuple):
     """What `kernels.decode` searches a slot in."""
 
-    entries: Integers
-    bases: Integers
-    firsts: NDArray[np.uint16]
+    entries: NDArray[np.uint64]
+    firsts: NDArray[np.uint32]
 
 
 @lru_cache(maxsize=8)
 def _lookup(tables: Tables) -> _Lookup:
     """The tables at 16 bits, as the kernels want them; kept because calls may be many and short."""
     scaled = tables.cdf.astype(np.int64) << _shift(tables)
-    inside = np.arange(scaled.shape[1] - 1) < tables.sizes[:, None]
-    symbols = tables.offsets[:, None] + np.arange(scaled.shape[1] - 1, dtype=np.int64)
+    columns = np.arange(scaled.shape[1] - 1)
+    symbols = tables.offsets[:, None] + columns
     symbols[np.arange(len(symbols)), tables.sizes - 1] = ESCAPE
-    entries = (symbols << 32) | (np.diff(scaled, axis=1) << 16) | scaled[:, :-1] & 0xFFFF
+    entries = (symbols << 32) | (np.diff(scaled, axis=1) << 16) | (scaled[:, :-1] & 0xFFFF)
+    buckets = np.arange(1 << _kernels().BUCKETS_LOG2) << 16 - _kernels().BUCKETS_LOG2
     bases = np.cumsum(tables.sizes, dtype=np.int64) - tables.sizes
-    begins = np.arange(0, 1 << PRECISION, 1 << 8)
-    firsts = np.stack(
-        [
-            np.searchsorted(row[1:size], begins, side="right")
-            for row, size in zip(scaled, tables.sizes, strict=True)
-        ]
-    )
-    return _Lookup(entries[inside], bases, firsts.astype(np.uint16))
+    firsts = [
+        base + np.searchsorted(row[1 : size + 1], buckets, side="right")
+        for base, row, size in zip(bases, scaled, tables.sizes, strict=True)
+    ]
+    inside = columns < tables.sizes[:, None]
+    return _Lookup(entries[inside].astype(np.uint64), np.concatenate(firsts).astype(np.uint32))
 
 
 def _shift(tables: Tables) -> int:
@@ -195,18 +199,29 @@ def _rest_bits(lengths: Integers) -> tuple[Integers, NDArray[np.bool_]]:
     return halves[chosen], chosen
 
 
-def _encoded(ops: NDArray[np.uint32], lanes_log2: int) -> bytes:
-    states = np.full(1 << lanes_log2, STATE_MIN, np.int64)
-    words = np.empty(len(ops) + 1, np.uint16)
-    at = _kernels().encode(ops, states, words)
+def _encoded(blocks: list[NDArray[np.uint32]], lanes_log2: int) -> bytes:
+    states = np.full(1 << lanes_log2, STATE_MIN, np.uint64)
+    k = sum(len(ops) for ops in blocks)
+    words = np.empty(k + 1, np.uint16)
+    at = len(words)
+    for ops in reversed(blocks):
+        k -= len(ops)
+        at = _kernels().encode(ops, k, states, words, at)
     head = states.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :STATE_BYTES]
-    return bytes([lanes_log2]) + head.tobytes() + words[at:].astype("<u2").tobytes()
+    return b"".join([bytes([lanes_log2]), head.tobytes(), words[at:].astype("<u2").tobytes()])
 
 
-def _unpack_states(head: bytes) -> Integers:
+def _unpack_states(head: bytes) -> NDArray[np.uint64]:
     padded = np.zeros((len(head) // STATE_BYTES, 8), np.uint8)
     padded[:, :STATE_BYTES] = np.frombuffer(head, np.uint8).reshape(-1, STATE_BYTES)
-    return padded.view("<u8").reshape(-1).astype(np.int64)
+    return padded.view("<u8").reshape(-1).astype(np.uint64)
+
+
+def _frozen(values: IntArray) -> IntArray:
+    """A read-only view; numba compiles again for arrays of another kind."""
+    view = values[:]
+    view.flags.writeable = False
+    return view
 
 
 def _kernels() -> ModuleType:

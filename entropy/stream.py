@@ -53,14 +53,12 @@ class AbstractReader(AbstractStream):
 
 
 def checked(values: IntArray, low: int, high: int, what: str) -> IntArray:
-    """A contiguous, read-only view of `(K,)` int32 within `low..high`, for the kernels."""
+    """`(K,)` int32 within `low..high`, in contiguous memory."""
     if values.dtype != np.int32 or values.ndim != 1:
         raise ValueError(f"{what}: want 1-d int32, got {values.ndim}-d {values.dtype}")
     if len(values) and not (low <= values.min() and values.max() <= high):
         raise ValueError(f"{what}: want {low}..{high}, got {values.min()}..{values.max()}")
-    view = np.ascontiguousarray(values)[:]
-    view.flags.writeable = False
-    return view
+    return np.ascontiguousarray(values)
 
 
 def required(symbols: IntArray | None, indexes: IntArray) -> IntArray:
