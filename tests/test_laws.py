@@ -1,0 +1,203 @@
+"""What every family promises, with the weights that ship. A new family only joins the registry."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+
+import codec
+from codec.entropy import BitCounter, Decoder, Encoder
+from codec.errors import BitstreamError, CodecError
+from codec.models.base import AbstractFamily, Halo, TileGeometry
+from codec.registry import FAMILIES
+from codec.weights import SHIPPED
+
+VECTORS = Path(__file__).parent / "vectors" / "v1"
+IMAGE_FAMILIES = [family.name for family in FAMILIES]
+
+
+@pytest.fixture(scope="module", params=IMAGE_FAMILIES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def family(name: str) -> AbstractFamily:
+    return SHIPPED.load(SHIPPED.find(name))
+
+
+def photo(height: int, width: int) -> NDArray[np.uint8]:
+    """A piece of a photograph, `(height, width, 3)`; mirrored where it is not large enough."""
+    image = data.astronaut()
+    rows, columns = np.arange(height) % 1022, np.arange(width) % 1022
+    rows, columns = np.minimum(rows, 1022 - rows), np.minimum(columns, 1022 - columns)
+    piece: NDArray[np.uint8] = image[rows[:, None], columns[None, :]]
+    return piece
+
+
+def as_input(image: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())[None].float() / 255
+
+
+@pytest.mark.parametrize("quality", [0, 37, 100])
+def test_the_walk_gives_back_the_symbols_and_costs_what_was_counted(
+    family: AbstractFamily, quality: int
+) -> None:
+    image = photo(150, 201)
+    geometry = TileGeometry(150, 201, quality)
+    symbols = family.analyse(as_input(image), geometry, Halo())
+    encoder, counter = Encoder(), BitCounter()
+    family.traverse(encoder, symbols, geometry)
+    family.traverse(counter, symbols, geometry)
+    streams = encoder.finish()
+    decoder = Decoder(streams)
+    found = family.traverse(decoder, None, geometry)
+    decoder.finish()
+    assert list(symbols) == list(found)
+    for key, expected in symbols.items():
+        np.testing.assert_array_equal(expected, found[key])
+        assert found[key].dtype == np.int32
+    size = 8 * sum(map(len, streams.values()))
+    assert counter.bits - 1 <= size <= 1.002 * counter.bits + 64 * len(streams)
+
+
+def test_decoding_an_encoded_image_is_synthesis_of_its_analysis(
+    name: str, family: AbstractFamily
+) -> None:
+    image = photo(100, 90)
+    geometry = TileGeometry(100, 90, 55)
+    symbols = family.analyse(as_input(image), geometry, Halo())
+    x_hat = family.synthesise(family.dequantise(symbols, geometry), 55)[0, :, :100, :90]
+    expected = (x_hat.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    decoded = codec.decode(codec.encode(image, quality=55, model=name))
+    np.testing.assert_array_equal(expected, np.asarray(decoded))
+
+
+def test_encoding_twice_gives_the_same_bytes(name: str) -> None:
+    image = photo(64, 80)
+    assert codec.encode(image, model=name) == codec.encode(image, model=name)
+
+
+def test_better_quality_costs_more_and_comes_closer(name: str) -> None:
+    image = photo(192, 256)
+    sizes, errors = [], []
+    for quality in (0, 25, 50, 75, 100):
+        stream = codec.encode(image, quality=quality, model=name)
+        sizes.append(len(stream))
+        errors.append(np.square(np.asarray(codec.decode(stream), np.float64) - image).mean())
+    assert sizes == sorted(set(sizes))
+    assert errors == sorted(set(errors), reverse=True)
+    assert errors[-1] < 25
+    assert errors[0] < 600
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (1, 97), (131, 1), (17, 16), (67, 113), (65, 1025)]
+)
+def test_any_size_comes_back(name: str, height: int, width: int) -> None:
+    image = photo(height, width)
+    decoded = np.asarray(codec.decode(codec.encode(image, quality=80, model=name)))
+    assert image.shape == decoded.shape
+    assert np.abs(decoded.astype(float) - image).mean() < 12
+
+
+def test_tiles_join_without_a_seam(name: str, family: AbstractFamily) -> None:
+    image = photo(96, 1100)
+    decoded = np.asarray(codec.decode(codec.encode(image, quality=40, model=name)), float)
+    geometry = TileGeometry(96, 1100, 40)
+    symbols = family.analyse(as_input(image), geometry, Halo())
+    whole = family.synthesise(family.dequantise(symbols, geometry), 40)[0, :, :96, :1100]
+    expected = 255 * whole.clamp(0, 1).permute(1, 2, 0).numpy()
+    border = slice(1024 - 16, 1024 + 16)
+    near = np.abs(decoded - expected)[:, border].mean()
+    # What tiles may cost in accuracy is spread out, not a line where they meet.
+    assert near < 1.5
+    step = np.abs(np.diff(decoded - expected, axis=1)).mean((0, 2))
+    assert step[1023] < 3 * np.median(step) + 0.5
+
+
+def test_a_stream_decodes_in_a_fresh_process_with_any_number_of_threads(
+    name: str, tmp_path: Path
+) -> None:
+    stream = tmp_path / "stream.bin"
+    stream.write_bytes(codec.encode(photo(120, 140), quality=70, model=name))
+    found = []
+    for threads in (1, 2):
+        command = [sys.executable, "-m", "codec", "decode", str(stream), str(tmp_path / "x.png")]
+        command += ["--json", "--force", "--threads", str(threads)]
+        done = subprocess.run(command, capture_output=True, check=True, text=True)
+        found.append(json.loads(done.stdout)["symbols_sha256"])
+    assert found[0] == found[1]
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.size == (140, 120)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(place=st.floats(0, 1, exclude_max=True))
+def test_a_cut_stream_is_refused(name: str, place: float) -> None:
+    stream = codec.encode(photo(48, 48), model=name)
+    with pytest.raises(BitstreamError):
+        codec.decode(stream[: int(place * len(stream))])
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_damage_behind_the_checksum_gives_symbols_or_a_codec_error(
+    family: AbstractFamily, draw: st.DataObject
+) -> None:
+    geometry = TileGeometry(48, 64, 50)
+    encoder = Encoder()
+    family.traverse(encoder, family.analyse(as_input(photo(48, 64)), geometry, Halo()), geometry)
+    streams = {key: bytearray(value) for key, value in encoder.finish().items()}
+    victim = streams[draw.draw(st.sampled_from(sorted(streams)))]
+    for _ in range(draw.draw(st.integers(1, 4))):
+        victim[draw.draw(st.integers(0, len(victim) - 1))] ^= draw.draw(st.integers(1, 255))
+    decoder = Decoder({key: bytes(value) for key, value in streams.items()})
+    try:
+        symbols = family.traverse(decoder, None, geometry)
+        decoder.finish()
+    except CodecError:
+        return
+    assert family.dequantise(symbols, geometry).shape[2:] == (3, 4)
+
+
+def test_loading_a_family_imports_no_other(name: str) -> None:
+    code = f"import sys, codec; codec.load_model({name!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    modules = done.stdout.split()
+    for family in FAMILIES:
+        loaded = any(module.startswith(f"codec.models.{family.name}") for module in modules)
+        assert loaded == (family.name == name)
+
+
+def vectors() -> list[Path]:
+    return sorted(VECTORS.glob("*/*.bin"))
+
+
+def test_every_family_has_a_golden_stream(name: str) -> None:
+    assert any(path.parent.name == name for path in vectors())
+
+
+@pytest.mark.parametrize("path", vectors(), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_golden_streams_decode_to_the_symbols_they_were_made_of(path: Path) -> None:
+    from codec.api import DecodeOptions, decode_stream
+    from codec.progress import Stopwatch
+
+    expected = json.loads(path.with_suffix(".json").read_text())
+    assert expected["stream_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    decoded = decode_stream(path.read_bytes(), DecodeOptions(), watch=Stopwatch())
+    assert expected["symbols_sha256"] == decoded.symbols_sha256
+    with Image.open(path.with_suffix(".png")) as reference:
+        picture = np.asarray(decoded.picture.to_image(), float)
+        # Pixels may differ by rounding between machines, symbols never.
+        assert np.abs(picture - np.asarray(reference, float)).max() <= 1
