@@ -27,7 +27,7 @@ from codec.models.iscs import Iscs, IscsConfig, IscsNetwork
 from codec.models.layers import QUALITY_MAX, macs
 from codec.training.recipe import read_recipe
 
-__all__ = ["export", "fit_tables"]
+__all__ = ["decode_macs", "export", "fit_tables"]
 
 PHOTOS = 96
 QUALITIES = range(0, QUALITY_MAX + 1, 10)

@@ -30,7 +30,7 @@ from codec.models.layers import QUALITY_MAX
 from codec.training.patches import Patches
 from codec.training.recipe import Recipe, Stage, read_recipe
 
-__all__ = ["Trainer", "run"]
+__all__ = ["Trainer", "rate_distortion", "run", "stop_on_signal"]
 
 REPORT_STEPS = 200
 KLT_PATCHES = 512

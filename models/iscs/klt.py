@@ -16,7 +16,7 @@ from torch.nn import functional
 from codec.models.iscs.network import BLOCK, LEVEL_STEP, SCALE_MIN, STREAM, IscsNetwork
 from codec.models.layers import QUALITY_MAX
 
-__all__ = ["lmbda_of", "start_from_klt"]
+__all__ = ["columns", "lmbda_of", "principal_axes", "set_linear", "start_from_klt", "water_level"]
 
 LMBDA_MIN, LMBDA_MAX = 0.001, 0.16
 

@@ -28,7 +28,23 @@ from codec.models.quantize import add_noise, dead_zone, gaussian_bits, lower_bou
 if TYPE_CHECKING:
     from codec.models.iscs.codec import Iscs
 
-__all__ = ["BLOCK", "LEVELS", "SCALE_MAX", "SCALE_MIN", "IscsConfig", "IscsNetwork", "Output"]
+__all__ = [
+    "BLOCK",
+    "LEVELS",
+    "SCALE_MAX",
+    "SCALE_MIN",
+    "Analysis",
+    "HyperAnalysis",
+    "IscsConfig",
+    "IscsNetwork",
+    "MeanNetwork",
+    "Output",
+    "ScaleNetwork",
+    "Synthesis",
+    "level_of",
+    "scale_of",
+    "step_masks",
+]
 
 BLOCK = 8  # pixels to a side of the first, non-overlapping transform
 STREAM = 3 * BLOCK * BLOCK
