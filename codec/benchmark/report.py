@@ -26,7 +26,7 @@ from codec.benchmark.summary import Metric
 __all__ = ["Picture", "decoded", "original", "render"]
 
 # What the page shows of a decoded image is compressed once more, well above what codecs differ by.
-PICTURE_QUALITY = 95
+PICTURE_QUALITY = 90
 
 _TIMES = (
     "load_s",
