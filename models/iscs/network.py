@@ -88,6 +88,7 @@ class Analysis(nn.Module):
         self.down = nn.Conv2d(STREAM, config.M, 2, stride=2)
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Map pixels to latents; `quality` is the rate of each sample, `(N,)`."""
         feature = self.enter(functional.pixel_unshuffle(x - 0.5, BLOCK))
         for block in self.blocks:
             feature = block(feature, quality)
@@ -107,6 +108,7 @@ class Synthesis(nn.Module):
         self.leave = nn.Conv2d(STREAM, STREAM, 1)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
+        """Map latents to pixels; `quality` is the rate of each sample, `(N,)`."""
         feature = functional.pixel_shuffle(self.up(y), 2)
         for block in self.blocks:
             feature = block(feature, quality)
