@@ -68,7 +68,8 @@ def quantise_layer(weight: Floats, bias: Floats) -> FixedLayer:
 def to_fixed(values: NDArray[np.int32]) -> Floats:
     """Integers in units of 1 to activations in units of 1/256, clipped to +-32767."""
     limit = ACTIVATION_MAX >> FRACTION_BITS
-    return np.clip(values, -limit, limit).astype(np.float64) * 2**FRACTION_BITS
+    activations: Floats = np.clip(values, -limit, limit).astype(np.float64) * 2**FRACTION_BITS
+    return activations
 
 
 def pointwise(x: Floats, layer: FixedLayer) -> Floats:

@@ -62,7 +62,8 @@ class BottleneckBlock(nn.Module):
         """x: `(N, channels, h, w)`; quality: `(N,)`. Returns the shape of `x`."""
         hidden = silu(self.enter(x) * self.gain(quality))
         x = x + self.leave(self.spatial(hidden))
-        return x + self.narrow(silu(self.widen(x)))
+        x = x + self.narrow(silu(self.widen(x)))
+        return x
 
 
 @torch.no_grad()

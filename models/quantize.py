@@ -67,7 +67,7 @@ class _LowerBound(torch.autograd.Function):
 
 def lower_bound(x: Tensor, bound: float) -> Tensor:
     """`max(x, bound)` whose gradient still lets `x` come back from below the bound."""
-    return _LowerBound.apply(x, bound)  # type: ignore[no-any-return]
+    return _LowerBound.apply(x, bound)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def gaussian_bits(y: Tensor, means: Tensor, scales: Tensor) -> Tensor:
@@ -85,4 +85,5 @@ def gaussian_bits(y: Tensor, means: Tensor, scales: Tensor) -> Tensor:
     distance = (y - means).abs()
     upper = torch.special.log_ndtr((0.5 - distance) / scales)
     lower = torch.special.log_ndtr((-0.5 - distance) / scales)
-    return (upper + torch.log1p(-torch.exp(lower - upper))) / -math.log(2)
+    bits: Tensor = (upper + torch.log1p(-torch.exp(lower - upper))) / -math.log(2)
+    return bits

@@ -187,7 +187,8 @@ class Iscs(AbstractFamily):
         z = symbols["z"].reshape(-1, *self._hyper_size(geometry))
         y = torch.from_numpy(symbols["y"].reshape(1, -1, *size)).to(self._device, torch.float32)
         _, y_hat = self._means(z, geometry, lambda _, mask: y * mask)
-        return y_hat * self.network.inverse_gain(self._quality(geometry)).exp()
+        latents: Tensor = y_hat * self.network.inverse_gain(self._quality(geometry)).exp()
+        return latents
 
     @torch.inference_mode()
     def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:

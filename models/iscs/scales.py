@@ -63,7 +63,8 @@ class FixedScales:
         hidden = np.maximum(pixel_shuffle(hidden), 0)
         level = pointwise(depthwise(hidden, spatial2), leave) + self.levels[quality][:, None, None]
         nearest = np.floor(level / 2**FRACTION_BITS + 0.5)
-        return np.clip(nearest, 0, LEVELS - 1).astype(np.int32)
+        indexes: IntArray = np.clip(nearest, 0, LEVELS - 1).astype(np.int32)
+        return indexes
 
     def tensors(self) -> dict[str, Tensor]:
         """Its integers, for a weight file."""
