@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_PIXELS",
+    "ChunkInfo",
     "DecodeOptions",
     "EncodeOptions",
     "Info",
@@ -243,7 +244,7 @@ def decode(
 
         samples = torch.from_numpy(picture.to_array().astype("float32"))
         planes = samples[None] if samples.dim() == 2 else samples.permute(2, 0, 1)
-        return planes.to(decoded.device) / (2**picture.bit_depth - 1)
+        return planes.to(decoded.device).div(2**picture.bit_depth - 1)
     return picture.to_image() if picture.bit_depth == 8 else picture.to_array()
 
 

@@ -53,8 +53,13 @@ def main(argv: Sequence[str] | None = None, *, zoo: Zoo = SHIPPED) -> int:
 
 def _run(argv: Sequence[str] | None, zoo: Zoo) -> int:
     try:
-        arguments = _parser().parse_args(argv, argparse.Namespace(zoo=zoo))
-        arguments.run(arguments)
+        words = sys.argv[1:] if argv is None else list(argv)
+        if words[:1] == ["bench"]:
+            # Its own parser has the options: to state them here would import what they name.
+            _bench(words[1:])
+        else:
+            arguments = _parser().parse_args(words, argparse.Namespace(zoo=zoo))
+            arguments.run(arguments)
         sys.stdout.flush()
     except SystemExit as request:  # argparse, after --help and --version
         return int(request.code or 0)
@@ -270,6 +275,14 @@ def _train(arguments: argparse.Namespace) -> None:
         )
 
 
+def _bench(argv: Sequence[str]) -> None:
+    from codec.benchmark import cli
+
+    parser = _Parser(prog="codec bench", description="Rate and distortion over a folder of images.")
+    cli.add_arguments(parser)
+    cli.run(parser.parse_args(argv))
+
+
 # ---- what verbs share
 
 
@@ -353,6 +366,8 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("models", help="the weights that are installed")
     _add_json(verb)
     verb.set_defaults(run=_models)
+
+    verbs.add_parser("bench", help="rate and distortion over a folder of images")
 
     verb = verbs.add_parser("train", help="train a model, in pieces if need be")
     verb.add_argument("recipe", type=Path, metavar="RECIPE")

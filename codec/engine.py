@@ -317,7 +317,7 @@ class _Digest:
 
     def add(self, symbols: Symbols) -> None:
         for values in symbols.values():
-            self._hash.update(np.ascontiguousarray(values, "<i4"))
+            self._hash.update(np.ascontiguousarray(values, "<i4").tobytes())
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
@@ -402,11 +402,11 @@ def _psnr(
 def _to_tensor(samples: Samples, device: torch.device) -> Tensor:
     """`(H, W, 1 or 3)` levels to `(1, 3, H, W)` in [0, 1]."""
     if samples.dtype == np.uint8:  # the smaller type travels to the device
-        levels = torch.from_numpy(np.ascontiguousarray(samples)).to(device)
+        levels = torch.from_numpy(np.require(samples, requirements=["C", "W"])).to(device)
     else:
         levels = torch.from_numpy(samples.astype(np.float32)).to(device)
-    x = levels.permute(2, 0, 1)[None].to(torch.float32) / (2 ** (8 * samples.itemsize) - 1)
-    return x.expand(-1, 3, -1, -1)
+    x = levels.permute(2, 0, 1)[None].to(torch.float32)
+    return x.div(2 ** (8 * samples.itemsize) - 1).expand(-1, 3, -1, -1)
 
 
 def _to_levels(x: Tensor, channels: int, peak: int) -> Samples:
@@ -416,8 +416,8 @@ def _to_levels(x: Tensor, channels: int, peak: int) -> Samples:
     # Hostile symbols may overflow a network; whatever comes out is still a picture.
     levels = (torch.nan_to_num(x[0]).clamp(0, 1) * peak).round().permute(1, 2, 0)
     if peak == 255:
-        return levels.to(torch.uint8).cpu().numpy()
-    return levels.to(torch.int32).cpu().numpy().astype(np.uint16)
+        return np.asarray(levels.to(torch.uint8).cpu())
+    return np.asarray(levels.to(torch.int32).cpu()).astype(np.uint16)
 
 
 def _whole(header: Header) -> Box:

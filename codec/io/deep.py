@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import av
 import numpy as np
@@ -34,7 +35,7 @@ def read_deep(data: bytes, name: str, width: int, height: int) -> NDArray[np.uin
         InputError: FFmpeg cannot follow it, or finds another size or kind of pixel.
     """
     try:
-        decoder = av.CodecContext.create(name, "r")
+        decoder: Any = av.CodecContext.create(name, "r")
         frames = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
     except (FFmpegError, ValueError) as error:
         raise InputError(f"16-bit {name}: {error}") from error

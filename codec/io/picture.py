@@ -3,8 +3,8 @@
 A model codes colour: one channel of grey or three of RGB. All else that a mode says is kept beside
 it: the alpha plane, the palette whose entries pixels snap to, the one colour that is transparent.
 
-    >>> Picture.from_array(np.zeros((2, 3), np.uint8)).to_image()
-    <PIL.Image.Image image mode=L size=3x2>
+    >>> Picture.from_array(np.zeros((2, 3), np.uint8)).to_image().size
+    (3, 2)
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from PIL import Image, ImageCms
 from codec.errors import InputError, UsageError
 from codec.io.metadata import Metadata
 
-__all__ = ["MODES", "Picture", "Samples"]
+__all__ = ["KEYED", "MODES", "Picture", "Samples"]
 
-Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+Samples: TypeAlias = NDArray[Any]
+"""Levels: uint8 or uint16."""
 
 GREY = ("1", "L", "LA")
 MODES = (*GREY, "RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 """The modes a picture may have, by Pillow's names; with 16 bits, those of `DEEP_MODES`."""
+KEYED = ("1", "L", "RGB")
+"""Those of which one colour may be transparent."""
 DEEP_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 NEAREST = {"La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "HSV": "RGB"}
 SNAP_BLOCK = 1 << 16  # pixels compared to the palette at once: 64 MiB of distances
@@ -57,12 +60,12 @@ class Picture:
     @property
     def height(self) -> int:
         """Rows of pixels."""
-        return self.colour.shape[0]
+        return int(self.colour.shape[0])
 
     @property
     def width(self) -> int:
         """Pixels in a row."""
-        return self.colour.shape[1]
+        return int(self.colour.shape[1])
 
     @property
     def bit_depth(self) -> int:
@@ -119,7 +122,7 @@ class Picture:
 
     def with_key(self, key: int | tuple[int, ...] | bytes | None) -> Picture:
         """The picture with one colour transparent, as PNG states it; one that cannot be is none."""
-        if key is None or isinstance(key, bytes):
+        if key is None or isinstance(key, bytes) or self.mode not in KEYED:
             return self
         key = (key,) if isinstance(key, int) else tuple(key)
         peak = 2**self.bit_depth - 1
@@ -252,9 +255,10 @@ def _from_palette(image: Image.Image, metadata: Metadata) -> Picture:
     indexes = planes if planes.ndim == 2 else planes[:, :, 0]
     entries = _entries(image, int(indexes.max()) + 1)
     if image.mode == "PA":
-        entries, alpha = entries[:, :3], planes[:, :, 1]
-    else:
-        alpha = entries[indexes, 3] if entries.shape[1] == 4 else None
+        return Picture(
+            image.mode, entries[indexes, :3], planes[:, :, 1], entries[:, :3], None, metadata
+        )
+    alpha = entries[indexes, 3] if entries.shape[1] == 4 else None
     return Picture(image.mode, entries[indexes, :3], alpha, entries, metadata=metadata)
 
 
@@ -298,27 +302,33 @@ def _nearest_entries(
 
 def _from_cmyk(image: Image.Image, icc: bytes) -> NDArray[np.uint8]:
     """RGB of a CMYK image: by its profile if that is usable, else (255 - C)(255 - K) / 255."""
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        _transform(ImageCms.createProfile("sRGB"), profile, "RGB", "CMYK")  # the decoder's way back
-        image = _transform(profile, ImageCms.createProfile("sRGB"), "CMYK", "RGB").apply(image)
-        return np.asarray(image)
-    except (ImageCms.PyCMSError, OSError, ValueError):
+    transforms = _ink_transforms(icc)
+    if transforms is None:
         return np.asarray(image.convert("RGB"))
+    return np.asarray(ImageCms.applyTransform(image, transforms[0]))
 
 
 def _to_cmyk(colour: Samples, icc: bytes) -> Image.Image:
     """The way back; without a profile, the darkness all inks share is black."""
     image = Image.fromarray(np.ascontiguousarray(colour))
+    transforms = _ink_transforms(icc)
+    inked = None if transforms is None else ImageCms.applyTransform(image, transforms[1])
+    if inked is not None:
+        return inked
+    light = colour.max(axis=2, keepdims=True)
+    rest = np.rint(colour * (255 / np.maximum(light, 1))).astype(np.uint8)
+    inks = np.where(light > 0, 255 - rest, 0).astype(np.uint8)
+    return Image.fromarray(np.concatenate([inks, 255 - light], axis=2), "CMYK")
+
+
+def _ink_transforms(icc: bytes) -> tuple[Any, Any] | None:
+    """From CMYK to sRGB and back; None if the profile does not give both."""
     try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        return _transform(ImageCms.createProfile("sRGB"), profile, "RGB", "CMYK").apply(image)
+        inks = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        screen = ImageCms.createProfile("sRGB")
+        return (
+            ImageCms.buildTransform(inks, screen, "CMYK", "RGB"),
+            ImageCms.buildTransform(screen, inks, "RGB", "CMYK"),
+        )
     except (ImageCms.PyCMSError, OSError, ValueError):
-        light = colour.max(axis=2, keepdims=True)
-        rest = np.rint(colour * (255 / np.maximum(light, 1))).astype(np.uint8)
-        inks = np.where(light > 0, 255 - rest, 0).astype(np.uint8)
-        return Image.fromarray(np.concatenate([inks, 255 - light], axis=2), "CMYK")
-
-
-def _transform(source: Any, target: Any, mode: str, target_mode: str) -> Any:
-    return ImageCms.buildTransform(source, target, mode, target_mode)
+        return None

@@ -82,7 +82,7 @@ def _read(image: Image.Image, data: bytes, max_pixels: int) -> Picture:
             "--max-pixels raises the limit"
         )
     image.load()
-    orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    orientation = _orientation(image)
     metadata = _metadata(image)
     deep = _deep_samples(image, data)
     if deep is None:
@@ -93,6 +93,15 @@ def _read(image: Image.Image, data: bytes, max_pixels: int) -> Picture:
         planes = Picture.from_array(deep if key is None else deep[:, :, : len(image.getbands())])
         picture = replace(planes, metadata=metadata).with_key(key)
     return picture.turned(orientation) if 2 <= orientation <= 8 else picture
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's 1 to 8; 1 if it has none or cannot be followed, which is no reason to lose pixels."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception as error:  # as above: whatever Pillow's parsing runs into
+        logger.debug("EXIF: %s", error)
+        return 1
 
 
 def _metadata(image: Image.Image) -> Metadata:

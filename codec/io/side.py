@@ -15,12 +15,13 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from codec.bitstream import Chunk, ChunkType, Colour, Container, Header
 from codec.errors import BitstreamError
 from codec.io.metadata import Metadata, join_texts, split_texts
-from codec.io.picture import Picture, Samples
+from codec.io.picture import KEYED, Picture, Samples
 from codec.io.pillow import quiet_pillow
 
 __all__ = ["COLOURS", "Side", "read_side", "side_chunks"]
@@ -49,7 +50,7 @@ class Side:
     mode: str
     bit_depth: int
     alpha: Samples | None
-    palette: np.ndarray[tuple[int, int], np.dtype[np.uint8]] | None
+    palette: NDArray[np.uint8] | None
     key: tuple[int, ...] | None
     metadata: Metadata
 
@@ -100,6 +101,8 @@ def read_side(container: Container) -> Side:
         if packed_alpha is not None and palette.shape[1] == 3:
             mode = "PA"
     elif packed_palette is not None:
+        if mode not in KEYED:
+            raise BitstreamError(f"palette chunk: none goes with mode {mode}")
         key = _unpack_samples(packed_palette, CHANNELS.get(mode, 3), header.bit_depth)
     wants_alpha = mode in ("LA", "RGBA", "PA") or key is not None
     wants_alpha |= palette is not None and palette.shape[1] == 4
@@ -132,7 +135,7 @@ def _unpack_samples(payload: bytes, count: int, bit_depth: int) -> tuple[int, ..
     return tuple(int.from_bytes(payload[at : at + size], "big") for at in starts)
 
 
-def _unpack_palette(payload: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+def _unpack_palette(payload: bytes) -> NDArray[np.uint8]:
     size = payload[0] if payload else 0
     entries = payload[1:]
     if size not in (3, 4) or len(entries) % size or not size <= len(entries) <= 256 * size:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import logging
 import sys
 import zlib
 from collections.abc import Iterator
@@ -21,17 +23,19 @@ from codec.io.pillow import quiet_pillow
 
 __all__ = ["format_of", "write_picture"]
 
+logger = logging.getLogger(__name__)
+
 # Lossless where the format can be; elsewhere fine enough that what was saved is not lost again.
 OPTIONS: dict[str, dict[str, Any]] = {
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
     "JPEG2000": {"irreversible": False},
-    "TIFF": {"compression": "tiff_adobe_deflate"},
     "WEBP": {"lossless": True, "exact": True},
 }
 ALPHA_FORMATS = ("AVIF", "ICO", "JPEG2000", "PNG", "TGA", "TIFF", "WEBP")
 SEGMENT_MAX = 65_000  # bytes that a segment of a JPEG file holds beside its name
 EXIF_PREFIX = b"Exif\0\0"
+XMP_TAG = 700
 XMP_KEY = "XML:com.adobe.xmp"
 
 
@@ -77,13 +81,19 @@ def write_picture(picture: Picture, name: str) -> bytes:
             raise UsageError(f"{name} cannot hold transparency; use .png, .webp or .tif")
         if name != "PNG" and image.mode not in ("LA", "RGBA"):
             image = image.convert("RGBA")  # others lose a transparent colour or palette entry
-    for candidate in _candidates(image):
+    plain = Metadata(icc=metadata.icc)
+    for candidate, extras in itertools.product(_candidates(image), (metadata, plain)):
         file = io.BytesIO()
         try:
             with quiet_pillow():
-                candidate.save(file, name, **OPTIONS.get(name, {}), **_extras(metadata, name))
-        except (OSError, KeyError, ValueError):
-            continue  # this mode or size is not for this format; the next may be
+                candidate.save(file, name, **OPTIONS.get(name, {}), **_extras(extras, name))
+        except MemoryError:
+            raise
+        except Exception as error:
+            # This format is not for this mode or size, or Pillow cannot follow the EXIF block;
+            # its writers raise whatever they run into. The next attempt asks for less.
+            logger.debug("%s of mode %s: %s", name, candidate.mode, error)
+            continue
         return file.getvalue()
     raise UsageError(f"{name} cannot hold mode {image.mode} of {image.width}x{image.height} pixels")
 
@@ -127,13 +137,24 @@ def _extras(metadata: Metadata, name: str) -> dict[str, Any]:
         extras["icc_profile"] = metadata.icc
     if 0 < len(metadata.exif) <= room:
         extras["exif"] = EXIF_PREFIX + metadata.exif
-    if name == "PNG":
+    if name == "TIFF":
+        extras["exif"] = _tiff_tags(metadata)
+    elif name == "PNG":
         extras["pnginfo"] = _png_texts(metadata)
     elif 0 < len(metadata.xmp) <= room:
         extras["xmp"] = metadata.xmp
     if name in ("JPEG", "GIF") and "Comment" in metadata.texts:
         extras["comment"] = metadata.texts["Comment"].encode()[:room]
     return extras
+
+
+def _tiff_tags(metadata: Metadata) -> Image.Exif:
+    """EXIF and XMP as the tags of a TIFF file."""
+    tags = Image.Exif()
+    tags.load(metadata.exif)
+    if metadata.xmp:
+        tags[XMP_TAG] = metadata.xmp
+    return tags
 
 
 def _png_texts(metadata: Metadata) -> PngImagePlugin.PngInfo:
