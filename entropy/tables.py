@@ -10,7 +10,6 @@ here that take probabilities never run while a stream is read or written.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -144,22 +143,23 @@ def _frequencies(pmf: NDArray[np.float64], precision: int) -> NDArray[np.int64]:
         raise ValueError("probabilities: want finite numbers, at least 0 and not all 0")
     if not 2 <= size <= total:
         raise ValueError(f"a table has 2..2**{precision} entries, got {size}")
-    p = pmf / pmf.sum()
-    counts: NDArray[np.int64] = np.maximum(1, np.floor(p * total)).astype(np.int64)
-    # The code length is convex in each count, so single steps at the best place find the minimum.
-    step = 1 if counts.sum() < total else -1
-    queue = [
-        (_price(p[at], int(counts[at]), step), int(at)) for at in np.flatnonzero(counts + step >= 1)
-    ]
-    heapq.heapify(queue)
-    for _ in range(abs(total - int(counts.sum()))):
-        _, at = heapq.heappop(queue)
-        counts[at] += step
-        if counts[at] + step >= 1:
-            heapq.heappush(queue, (_price(p[at], int(counts[at]), step), at))
+    p = np.maximum(pmf / pmf.sum(), 1e-300)
+    # The code length is convex in each count: where it is least, no further count saves more than
+    # the last count of any entry does. Bisection finds the saving that divides them.
+    low, high = 2.0**-30, 64.0
+    for _ in range(100):
+        middle = math.sqrt(low * high)
+        if _counts_worth(middle, p).sum() <= total:
+            high = middle
+        else:
+            low = middle
+    counts = _counts_worth(high, p)
+    saving = p * np.log2(1 + 1 / counts)
+    counts[np.argsort(-saving, kind="stable")[: total - int(counts.sum())]] += 1
     return counts
 
 
-def _price(p: float, count: int, step: int) -> float:
-    """Bits per symbol that one more count (or one fewer) adds."""
-    return float(-p * math.log2((count + step) / count))
+def _counts_worth(saving: float, p: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many counts of each entry save at least so many bits each, and 1 at least."""
+    counts = np.floor(-1 / np.expm1(-saving * math.log(2) / p))
+    return np.maximum(1, counts).astype(np.int64)
