@@ -1,8 +1,8 @@
 """The training loop: a function of samples seen over samples planned. Knows `iscs` so far.
 
 A run is cut into pieces at will: weights, their running average, optimiser, random state and
-counters are saved at the end of every piece, on SIGTERM and on Ctrl-C, and the next piece goes on
-from there as if nothing had been.
+counters are saved with every report; a time limit, SIGTERM or Ctrl-C ends a piece at the next one,
+and the next piece goes on from there as if nothing had been.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from codec.models.layers import QUALITY_MAX
 from codec.training.patches import Patches
 from codec.training.recipe import Recipe, Stage, read_recipe
 
-__all__ = ["Trainer", "rate_distortion", "run", "stop_on_signal"]
+__all__ = ["Trainer", "rate_distortion", "run", "_stop_on_signal"]
 
 REPORT_STEPS = 200
 KLT_PATCHES = 512
@@ -66,21 +66,27 @@ def run(
     trainer = Trainer(plan, Patches(read_photos(plan.data), device), device)
     if state.exists():
         trainer.load_state(torch.load(state, map_location=device, weights_only=True))
-    with stop_on_signal() as stopped, (folder / "log.jsonl").open("a") as journal:
+    with _stop_on_signal() as stopped, (folder / "log.jsonl").open("a") as journal:
         for report in trainer.reports():
             journal.write(json.dumps(report) + "\n")
             journal.flush()
             log.info("%s", report)
+            _save_state(trainer, state)
             if stopped() or (time_limit and time.monotonic() - started > 60 * time_limit):
                 break
-    partial = state.with_suffix(".partial")
-    torch.save(trainer.state(), partial)
-    partial.replace(state)
+    _save_state(trainer, state)
     return state
 
 
+def _save_state(trainer: Trainer, path: Path) -> None:
+    """Write the state whole, or leave the one that is there."""
+    partial = path.with_suffix(".partial")
+    torch.save(trainer.state(), partial)
+    partial.replace(path)
+
+
 @contextmanager
-def stop_on_signal() -> Iterator[Any]:
+def _stop_on_signal() -> Iterator[Any]:
     """Within, SIGTERM and Ctrl-C only make the yielded function return True."""
     received: list[int] = []
     names = (signal.SIGTERM, signal.SIGINT)

@@ -38,7 +38,8 @@ lr = 1e-3
 
 
 @pytest.fixture
-def recipe(tmp_path: Path) -> Path:
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("codec.training.loop.KLT_PATCHES", 8)
     photos = tmp_path / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)
