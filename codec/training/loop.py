@@ -30,7 +30,7 @@ from codec.models.layers import QUALITY_MAX
 from codec.training.patches import Patches
 from codec.training.recipe import Recipe, Stage, read_recipe
 
-__all__ = ["Trainer", "rate_distortion", "run", "_stop_on_signal"]
+__all__ = ["Trainer", "rate_distortion", "run"]
 
 REPORT_STEPS = 200
 KLT_PATCHES = 512
