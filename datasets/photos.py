@@ -22,7 +22,8 @@ def read_photos(sources: Sequence[Path], *, least: int = 256) -> list[NDArray[np
     """All photographs of `sources` that are at least `least` pixels on both sides.
 
     Args:
-        sources: tar files of images, or folders (searched with everything below them).
+        sources: tar files of images, or folders (searched for images and tar files of them,
+            with everything below).
         least: the shortest side that is of use, in pixels.
 
     Returns:
@@ -44,13 +45,21 @@ def read_photos(sources: Sequence[Path], *, least: int = 256) -> list[NDArray[np
 
 def _files(source: Path) -> Iterator[Path | io.BytesIO]:
     if source.is_dir():
-        yield from sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
+        for path in sorted(source.rglob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                yield path
+            elif path.suffix == ".tar":
+                yield from _members(path)
     elif source.is_file():
-        with tarfile.open(source) as tar:
-            members = [m for m in tar.getmembers() if Path(m.name).suffix.lower() in SUFFIXES]
-            for member in sorted(members, key=lambda m: m.name):
-                content = tar.extractfile(member)
-                if content is not None:
-                    yield io.BytesIO(content.read())
+        yield from _members(source)
     else:
         raise InputError(f"{source}: neither a tar file nor a folder")
+
+
+def _members(path: Path) -> Iterator[io.BytesIO]:
+    with tarfile.open(path) as tar:
+        members = [m for m in tar.getmembers() if Path(m.name).suffix.lower() in SUFFIXES]
+        for member in sorted(members, key=lambda m: m.name):
+            content = tar.extractfile(member)
+            if content is not None:
+                yield io.BytesIO(content.read())

@@ -128,13 +128,16 @@ def test_a_wrong_recipe_is_refused(
 
 def test_photos_come_from_tar_files_and_folders_alike(recipe: Path, tmp_path: Path) -> None:
     folder = recipe.parent / "photos"
-    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+    packs = tmp_path / "packs"
+    packs.mkdir()
+    with tarfile.open(packs / "photos.tar", "w") as tar:
         for path in sorted(folder.iterdir(), reverse=True):
             tar.add(path, path.name)
-    first, second = read_photos([folder]), read_photos([tmp_path / "photos.tar"])
-    assert [photo.shape for photo in first] == [(3, 260, 272)] * 2
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one, other)
+    expected = read_photos([folder])
+    assert [photo.shape for photo in expected] == [(3, 260, 272)] * 2
+    for source in (packs, packs / "photos.tar"):
+        for one, other in zip(expected, read_photos([source]), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_small_photos_are_left_out_and_none_at_all_is_an_error(recipe: Path) -> None:
