@@ -173,7 +173,10 @@ def read_published(path: Path) -> tuple[Curve, ...]:
 
 
 def compare_all(
-    curves: Sequence[Curve], *, generator: np.random.Generator
+    curves: Sequence[Curve],
+    *,
+    generator: np.random.Generator,
+    metrics: Sequence[Metric] = METRICS,
 ) -> tuple[Comparison, ...]:
     """Every ordered pair of curves of which one was measured, by every rule, metric, interpolation.
 
@@ -189,7 +192,7 @@ def compare_all(
         if anchor is not test and not (anchor.kind == test.kind == "published")
     ]
     compared = []
-    for metric in METRICS:
+    for metric in metrics:
         for interpolation in INTERPOLATIONS:
             ready = {
                 curve.name: _ready(curve, metric, interpolation, files, draws) for curve in curves

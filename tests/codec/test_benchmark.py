@@ -116,6 +116,16 @@ def test_an_anchor_gives_the_image_back_the_better_the_more_bytes_it_may_take(an
     assert psnr(image, far) < psnr(image, near)
 
 
+@pytest.mark.parametrize("anchor", find(GROUPS)[0], ids=lambda anchor: anchor.name)
+def test_an_anchor_makes_use_of_what_the_channels_share(anchor):
+    apart = picture(96, 96, 4)
+    grey = np.repeat(apart[..., :1], 3, axis=2)
+    quality = anchor.qualities[len(anchor.qualities) // 2]
+    files = [anchor.encode(Image.fromarray(pixels), quality) for pixels in (apart, grey)]
+    gain = psnr(grey, anchor.decode(files[1])) - psnr(apart, anchor.decode(files[0]))
+    assert gain > 0.3  # dB; without a colour transform there is none
+
+
 def test_an_anchor_whose_library_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
