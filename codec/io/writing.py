@@ -74,6 +74,7 @@ def write_picture(picture: Picture, name: str) -> bytes:
         if name == "PPM" and picture.alpha is None:
             return _write_ppm(_planes(picture))
         if not (name == "TIFF" and picture.mode == "L"):
+            logger.warning("%s is written with 8 of the 16 bits; .png keeps them all", name)
             picture = _shallow(picture)
     image = picture.to_image()
     if image.has_transparency_data:

@@ -81,10 +81,11 @@ def test_a_map_of_sixteen_bits_is_what_pillow_reads():
 
 
 @pytest.mark.parametrize("name", ["JPEG", "WEBP", "BMP"])
-def test_sixteen_bits_become_eight_where_they_must(name):
+def test_sixteen_bits_become_eight_where_they_must_and_it_is_said(name, caplog):
     samples = np.full((16, 16, 3), 200 * 257 + 100, np.uint16)
     back = np.asarray(opened(write_picture(Picture.from_array(samples), name)).convert("RGB"))
     assert abs(back.astype(int) - 200).max() <= 1
+    assert "8 of the 16 bits" in caplog.text
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["8", "16"])
