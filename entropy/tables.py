@@ -161,5 +161,5 @@ def _frequencies(pmf: NDArray[np.float64], precision: int) -> NDArray[np.int64]:
 
 def _counts_worth(saving: float, p: NDArray[np.float64]) -> NDArray[np.int64]:
     """How many counts of each entry save at least so many bits each, and 1 at least."""
-    counts = np.floor(-1 / np.expm1(-saving * math.log(2) / p))
-    return np.maximum(1, counts).astype(np.int64)
+    counts: NDArray[np.int64] = np.floor(-1 / np.expm1(-saving * math.log(2) / p)).astype(np.int64)
+    return counts

@@ -2,6 +2,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from codec.errors import BitstreamError
 from tests.entropy import reference
 from tests.entropy.strategies import calls, tables
 
+ROOT = Path(__file__).parents[2]
 SCALES = np.exp(np.linspace(np.log(0.11), np.log(64), 64))
 BOTH = pytest.mark.parametrize("method", list(Method))
 PLAIN = Tables(
@@ -384,7 +386,9 @@ def test_importing_loads_neither_torch_nor_numba():
     code = (
         "import sys, codec.entropy; print(sorted({'torch', 'numba', 'scipy'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -392,9 +396,14 @@ def test_rans_works_where_numba_may_not_write():
     code = "from codec.entropy import kernels; print(type(kernels.decode._cache).__name__)"
     done = subprocess.run(
         [sys.executable, "-c", code],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"},
+        env={
+            **os.environ,
+            "NUMBA_CACHE_DIR": "",
+            "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator",
+        },
     )
     assert done.stdout.strip() == "NullCache"
