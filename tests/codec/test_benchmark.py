@@ -314,7 +314,9 @@ def test_a_killed_run_that_is_resumed_gives_the_same_table(result, folder, optio
         process.send_signal(signal.SIGKILL)
     kept = read_rows(table)
     assert 0 < len(kept) < len(result.rows)
+    began = time.monotonic()
     while _group_lives(process.pid):  # the processes of the pool end with their parent
+        assert time.monotonic() - began < 60
         time.sleep(0.01)
 
     resumed = run(folder, out, options=options)
