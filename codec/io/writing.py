@@ -58,7 +58,7 @@ def format_of(target: str | Path) -> str:
     return name
 
 
-def write_picture(picture: Picture, name: str) -> bytes:
+def write_picture(picture: Picture, name: str) -> memoryview:
     """The file of `picture` in format `name`.
 
     A mode that the format cannot hold is converted to the nearest it can: a palette or CMYK to RGB,
@@ -70,9 +70,9 @@ def write_picture(picture: Picture, name: str) -> bytes:
     metadata = picture.metadata
     if picture.bit_depth == 16:
         if name == "PNG":
-            return write_png(_planes(picture), _png_chunks(metadata, picture.key))
+            return memoryview(write_png(_planes(picture), _png_chunks(metadata, picture.key)))
         if name == "PPM" and picture.alpha is None:
-            return _write_ppm(_planes(picture))
+            return memoryview(_write_ppm(_planes(picture)))
         if not (name == "TIFF" and picture.mode == "L"):
             logger.warning("%s is written with 8 of the 16 bits; .png keeps them all", name)
             picture = _shallow(picture)
@@ -95,7 +95,7 @@ def write_picture(picture: Picture, name: str) -> bytes:
             # its writers raise whatever they run into. The next attempt asks for less.
             logger.debug("%s of mode %s: %s", name, candidate.mode, error)
             continue
-        return file.getvalue()
+        return file.getbuffer()  # no copy: a file of 100 megapixels may have 300 MB
     raise UsageError(f"{name} cannot hold mode {image.mode} of {image.width}x{image.height} pixels")
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 import codec
 from codec import api
-from codec.bitstream import Box, Chunk, ChunkType, pack, unpack
+from codec.bitstream import Chunk, ChunkType, pack, unpack
 from codec.errors import (
     BitstreamError,
     CodecError,
@@ -253,6 +253,20 @@ def test_noise_is_an_error(noise):
             call(noise)
 
 
+def test_a_tile_with_bytes_left_over_is_refused(zoo):
+    container = unpack(codec.encode(image_of_mode("RGB"), model="toy", zoo=zoo))
+    longer = [Chunk(ChunkType.TILE, container.tiles[0] + bytes(2))]
+    with pytest.raises(BitstreamError):
+        codec.decode(pack(container.header, longer), zoo=zoo)
+
+
+def test_a_palette_where_none_belongs_is_refused(zoo):
+    container = unpack(codec.encode(image_of_mode("CMYK"), model="toy", zoo=zoo))
+    chunks = [*container.chunks, Chunk(ChunkType.PALETTE, bytes(3))]
+    with pytest.raises(BitstreamError, match="palette"):
+        codec.decode(pack(container.header, chunks), zoo=zoo)
+
+
 def test_alpha_of_another_size_is_refused(zoo):
     small = unpack(codec.encode(image_of_mode("LA", 9, 9), model="toy", zoo=zoo))
     large = unpack(codec.encode(image_of_mode("LA", 10, 9), model="toy", zoo=zoo))
@@ -314,7 +328,3 @@ def test_the_digest_of_symbols_is_that_of_what_was_coded(tmp_path):
         for array in (same, same, other)
     ]
     assert digests[0] == digests[1] != digests[2]
-
-
-def test_a_window_is_a_box():
-    assert Box(1, 2, 3, 4) == (1, 2, 3, 4)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
 from codec.errors import CodecError, InputError, LimitError
+from codec.io import writing
 from codec.io.reading import read_image, read_picture
-from codec.io.writing import write_picture
 from tests.codec.images import (
     MODES,
     SIZES,
@@ -194,7 +194,9 @@ def test_an_odd_file_keeps_its_mode_and_size_or_is_refused(data):
             size = image.size if image.getexif().get(ORIENTATION, 1) < 5 else image.size[::-1]
             mode = image.mode
     # Pillow reads some colour of 16 bits as another mode, but always the same.
-    file = write_picture(picture, "TIFF" if picture.mode in ("CMYK", "YCbCr", "PA") else "PNG")
+    file = writing.write_picture(
+        picture, "TIFF" if picture.mode in ("CMYK", "YCbCr", "PA") else "PNG"
+    )
     with Image.open(io.BytesIO(file)) as back:
         assert (back.size, back.mode) == (size, mode)
 

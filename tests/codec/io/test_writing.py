@@ -5,10 +5,11 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from codec.errors import UsageError
+from codec.io import writing
 from codec.io.metadata import Metadata
 from codec.io.picture import Picture
 from codec.io.reading import read_picture
-from codec.io.writing import format_of, write_picture
+from codec.io.writing import format_of
 from tests.codec.images import KEYED, MODES, gradient, image_of_mode
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM")
@@ -17,6 +18,10 @@ CLEAR = ("LA", "RGBA", "P+alpha", "P+index", "PA", *KEYED)
 
 def read(data):
     return read_picture(data, max_pixels=1 << 20)
+
+
+def write_picture(picture, name):
+    return bytes(writing.write_picture(picture, name))
 
 
 def opened(data):
