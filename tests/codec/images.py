@@ -90,10 +90,14 @@ def deep_png(samples, key=None):
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))]
     if key is not None:
         chunks.append((b"tRNS", np.array(key, ">u2").tobytes()))
-    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return png_of(*chunks, (b"IDAT", zlib.compress(rows)))
+
+
+def png_of(*chunks):
+    """A PNG file of these chunks and its end."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
+        for kind, body in (*chunks, (b"IEND", b""))
     )
 
 

@@ -1,5 +1,7 @@
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from tests.codec.images import (
     gradient,
     image_of_mode,
     odd_files,
+    png_of,
 )  # fmt: skip
 
 MANY = 1 << 24
@@ -74,6 +77,15 @@ def test_a_transparent_colour_of_sixteen_bits_is_kept_as_one():
     assert picture.key == key
     assert picture.alpha[1, 2] == 0
     assert np.array_equal(picture.to_array(), samples)
+
+
+def test_a_transparent_level_of_two_bits_is_scaled_as_its_pixels_are():
+    header = struct.pack(">IIBBBBB", 4, 1, 2, 0, 0, 0, 0)  # 4 pixels of 2 bits of grey
+    pixels = zlib.compress(bytes([0, 0b00011011]))
+    picture = read(png_of((b"IHDR", header), (b"tRNS", b"\0\2"), (b"IDAT", pixels)))
+    assert picture.colour[0, :, 0].tolist() == [0, 85, 170, 255]
+    assert picture.key == (170,)
+    assert picture.alpha.tolist() == [[255, 255, 0, 255]]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -135,13 +147,13 @@ def test_no_more_pixels_than_allowed():
         read_picture(data, max_pixels=1_999_999)
 
 
-def test_pillow_s_own_limit_is_neither_used_nor_lost():
-    before = Image.MAX_IMAGE_PIXELS
+def test_pillow_s_own_limit_is_neither_used_nor_lost(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4711)
     header = file_of(Image.new("1", (20_000, 10_000)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_picture(header, max_pixels=1 << 28).height == 10_000
-    assert before == Image.MAX_IMAGE_PIXELS
+    assert Image.MAX_IMAGE_PIXELS == 4711
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM"])

@@ -133,7 +133,13 @@ def test_metadata_that_make_no_sense_do_not_cost_the_picture(name, exif):
     assert read(write_picture(picture, name)).width == 4
 
 
-def test_a_jpeg_leaves_out_what_its_segments_cannot_hold():
-    metadata = Metadata(exif=b"II*\0\x08\0\0\0" + bytes(70_000), xmp=b"x" * 70_000)
-    picture = Picture("RGB", gradient(4, 4, 3), metadata=metadata)
-    assert "exif" not in opened(write_picture(picture, "JPEG")).info
+def test_a_jpeg_leaves_out_only_what_its_segments_cannot_hold():
+    long, short = b"II*\0\x08\0\0\0" + bytes(70_000), b"<x:xmpmeta/>"
+    exif = Image.Exif()
+    exif[0x010F] = "A camera"
+    block = exif.tobytes().removeprefix(b"Exif\0\0")
+    for metadata in (Metadata(exif=long, xmp=short), Metadata(exif=block, xmp=b"x" * 70_000)):
+        picture = Picture("RGB", gradient(4, 4, 3), metadata=metadata)
+        back = opened(write_picture(picture, "JPEG"))
+        assert ("exif" in back.info) == (metadata.exif == block)
+        assert ("xmp" in back.info) == (metadata.xmp == short)
