@@ -1,6 +1,7 @@
 """The report in a real browser: chromium without a window, driven by chromedriver.
 
-Both must be installed (Debian: chromium, chromium-driver); `-m "not browser"` leaves these out.
+Both must be installed (Debian: chromium, chromium-driver). A plain run leaves these tests out;
+`python -m pytest -m browser` runs them.
 """
 
 import json
@@ -53,7 +54,7 @@ def _program(*names):
         path = shutil.which(name)
         if path is not None:
             return path
-    raise AssertionError(f"{names[0]} is not installed; -m 'not browser' leaves these tests out")
+    raise AssertionError(f"{names[0]} is not installed")
 
 
 @pytest.fixture
