@@ -22,7 +22,7 @@ from codec.errors import BitstreamError
 __all__ = ["RangeReader", "RangeWriter"]
 
 PRECISION = 24
-# Uniform over 8 bits, last in every stream: beyond its end a stream reads as 0, never as this.
+# Uniform over 8 bits, last in every stream. Beyond its end a stream reads as 0, never as this.
 MARK = 128
 MARK_BITS = 8
 _UNIFORM = constriction.stream.model.Uniform()
@@ -55,7 +55,7 @@ class RangeWriter(AbstractWriter):
 
     def finish(self) -> bytes:
         """The shortest bytes that, continued by zeros, lie in the coder's final interval."""
-        if self.is_empty():
+        if self._encoder.is_empty():
             return b""
         self._bits(np.array([MARK_BITS]), np.array([MARK]))
         words: NDArray[np.uint32] = self._encoder.get_compressed()
@@ -68,10 +68,6 @@ class RangeWriter(AbstractWriter):
         whole = words[:settled].astype(">u4").tobytes() + window
         value: int = int.from_bytes(whole, "big") + -point % 2**bits
         return value.to_bytes(len(whole), "big").rstrip(b"\0")
-
-    def is_empty(self) -> bool:
-        """Whether no symbol has been coded."""
-        return bool(self._encoder.is_empty())
 
     def _bits(self, bits: Integers, values: Integers) -> None:
         if len(bits):
@@ -108,8 +104,6 @@ class RangeReader(AbstractReader):
 
     def finish(self) -> None:
         """See `AbstractReader.finish`."""
-        if not self._twin.is_empty() and self._bits(np.array([MARK_BITS])) != MARK:
-            raise BitstreamError("range coder: damaged, the mark at its end is missing")
         if self._twin.finish() != self._stream:
             raise BitstreamError("range coder: damaged, not the bytes that its symbols give")
 
