@@ -29,7 +29,7 @@ from codec.bitstream import (
     unpack,
     unpack_streams,
 )
-from codec.entropy import Decoder, Encoder
+from codec.entropy import Decoder, Encoder, prepare
 from codec.errors import ModelError, UsageError
 from codec.io.picture import Picture, Samples
 from codec.io.side import COLOURS, Side, read_side, side_chunks
@@ -243,6 +243,7 @@ def _load(zoo: Zoo, sha256: str, device: torch.device) -> Model:
     """Weights are read, checked and moved once for many images."""
     entry = next(entry for entry in zoo.manifest() if entry.sha256 == sha256)
     family_id = family_by_name(entry.family, zoo.families).id
+    prepare()  # or the first image would wait for it
     return Model(entry, zoo.load(entry).to(device), family_id, device)
 
 

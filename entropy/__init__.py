@@ -5,7 +5,7 @@ Encoder, Decoder, BitCounter    the three directions of one walk; `open` gives a
 Method                          RANGE for few symbols or wide tables, RANS for many symbols
 """
 
-from codec.entropy.coder import AbstractCoder, BitCounter, Decoder, Encoder, Method
+from codec.entropy.coder import AbstractCoder, BitCounter, Decoder, Encoder, Method, prepare
 from codec.entropy.stream import AbstractStream
 from codec.entropy.tables import IntArray, Tables, gaussian_tables
 
@@ -19,4 +19,5 @@ __all__ = [
     "Method",
     "Tables",
     "gaussian_tables",
+    "prepare",
 ]

@@ -33,7 +33,7 @@ from codec.entropy.stream import (
 from codec.entropy.tables import IntArray, Tables
 from codec.errors import BitstreamError
 
-__all__ = ["AbstractCoder", "BitCounter", "Decoder", "Encoder", "Method"]
+__all__ = ["AbstractCoder", "BitCounter", "Decoder", "Encoder", "Method", "prepare"]
 
 
 class Method(Enum):
@@ -151,6 +151,18 @@ class _Count(AbstractStream):
         lengths, _ = escapes.split(symbols[outside], tables, indexes[outside])
         self.bits += float((escapes.LENGTH_BITS + lengths).sum())
         return symbols
+
+
+def prepare() -> None:
+    """Load what coding needs on first use, compiled kernels above all (up to a second), now."""
+    tables = Tables.from_pmfs([np.array([0.5, 0.4, 0.1])], np.zeros(1, np.int32), precision=8)
+    symbols, indexes = np.array([0, 1, 9], np.int32), np.zeros(3, np.int32)
+    for method in Method:
+        encoder = Encoder()
+        encoder.open("", method).code(symbols, tables, indexes)
+        decoder = Decoder(encoder.finish())
+        decoder.open("", method).code(None, tables, indexes)
+        decoder.finish()
 
 
 def _once(name: str, streams: Mapping[str, object]) -> None:

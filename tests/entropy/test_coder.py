@@ -465,3 +465,13 @@ for length in range(6, len(stream), 2):
         env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)},
     )
     assert len(done.stdout.split()) > 20
+
+
+def test_prepare_loads_the_compiled_kernels() -> None:
+    code = (
+        "import sys, codec.entropy as e; before = 'numba' in sys.modules; e.prepare(); "
+        "from codec.entropy import kernels as k; "
+        "print(before, bool(k.encode.signatures), bool(k.decode.signatures))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.split() == ["False", "True", "True"]
