@@ -266,6 +266,7 @@ def _models(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from codec import training
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # a line for every report
     with _about(str(arguments.recipe)):
         training.run(
             arguments.recipe,
