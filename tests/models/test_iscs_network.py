@@ -40,6 +40,18 @@ def test_the_klt_start_reconstructs_smooth_patches_and_spends_less_at_lower_qual
     assert best < 2e-4
 
 
+def test_the_klt_start_knows_the_size_of_every_latent() -> None:
+    patches = smooth_patches(64, 64)
+    network = IscsNetwork(TINY)
+    start_from_klt(network, patches)
+    with torch.no_grad():
+        y = network.g_a(patches, torch.full((64,), 50.0))
+    measured = y.transpose(0, 1).flatten(1).std(1)
+    # The residual branches are near zero at the start, not zero.
+    assert torch.allclose(network.std, measured, rtol=0.05, atol=0.02)
+    assert network.std[0] > 2 * network.std[-1]
+
+
 def test_the_stages_train_what_they_say() -> None:
     network = IscsNetwork(TINY)
     x = torch.rand(2, 3, 64, 64)

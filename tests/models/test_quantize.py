@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from codec.models.quantize import add_noise, gaussian_bits, lower_bound, round_ste
+from codec.models.quantize import (
+    add_noise,
+    dead_zone,
+    gaussian_bits,
+    lower_bound,
+    round_ste,
+    round_towards_zero,
+)
 
 
 def test_noise_stays_within_half_a_step_and_comes_from_the_generator() -> None:
@@ -47,3 +54,24 @@ def test_a_value_below_the_bound_can_come_back_but_sinks_no_further() -> None:
     (lower_bound(x, 0.0) * torch.tensor([1.0, -1.0, 1.0])).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [0.0, -1.0, 1.0]
+
+
+def test_rounding_towards_zero_keeps_the_smaller_magnitude_within_its_offset() -> None:
+    y = torch.tensor([0.49, 0.6, 0.71, -0.6, -0.71, 1.69, -1.71])
+    assert round_towards_zero(y, torch.tensor(0.2)).tolist() == [0, 0, 1, 0, -1, 1, -2]
+    assert round_towards_zero(y, torch.tensor(0.0)).tolist() == [0, 1, 1, -1, -1, 2, -2]
+
+
+def test_the_dead_zone_is_where_a_one_starts_to_pay_for_its_bits() -> None:
+    for scale in (0.9, 2.0, 10.0):
+        scales = torch.tensor([scale])
+        offset = dead_zone(scales).item()
+        assert 0 < offset < 0.45
+        value, weight = 0.5 + offset, 6 / math.log(2)
+        costs = [
+            gaussian_bits(torch.tensor([symbol]), torch.zeros(1), scales).item()
+            + weight * (value - symbol) ** 2
+            for symbol in (0.0, 1.0)
+        ]
+        assert costs[0] == pytest.approx(costs[1], abs=1e-4)
+    assert dead_zone(torch.tensor([0.11])).item() == pytest.approx(0.45)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from codec.datasets import read_photos
 from codec.errors import InputError, UsageError
@@ -14,41 +13,6 @@ from codec.training import run
 from codec.training.loop import Trainer
 from codec.training.patches import Patches
 from codec.training.recipe import Stage, read_recipe
-
-RECIPE = """
-name = "tiny"
-data = ["photos"]
-precision = "float32"
-network = {M = 8, inner = 8, encoder_blocks = 1, decoder_blocks = 1, Z = 4, hyper = 8, context = 8}
-[[stage]]
-name = "entropy"
-train = "entropy"
-samples = 4
-batch = 2
-crop = 64
-lr = 1e-3
-[[stage]]
-name = "joint"
-train = "all"
-samples = 6
-batch = 2
-crop = 64
-lr = 1e-3
-"""
-
-
-@pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("codec.training.loop.KLT_PATCHES", 8)
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(2):
-        coarse = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((272, 260)).save(photos / f"{index}.png")
-    path = tmp_path / "tiny.toml"
-    path.write_text(RECIPE)
-    return path
 
 
 def test_a_run_goes_through_its_stages_and_ends(recipe: Path, tmp_path: Path) -> None:
@@ -121,7 +85,7 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
 def test_a_wrong_recipe_is_refused(
     recipe: Path, tmp_path: Path, old: str, new: str, error: type[Exception]
 ) -> None:
-    recipe.write_text(RECIPE.replace(old, new))
+    recipe.write_text(recipe.read_text().replace(old, new))
     with pytest.raises(error):
         run(recipe, out=tmp_path / "run")
 

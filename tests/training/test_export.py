@@ -1,0 +1,68 @@
+"""From a training state to a zoo: what is written loads, codes, and follows what was counted."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from codec.entropy import BitCounter
+from codec.models.base import Halo, TileGeometry
+from codec.models.iscs import IscsConfig, IscsNetwork
+from codec.training.export import decode_macs, export, fit_tables
+from codec.training.loop import run
+from codec.weights import Zoo
+
+TINY = IscsConfig(M=8, inner=8, encoder_blocks=1, decoder_blocks=1, Z=4, hyper=8, context=8)
+
+
+def test_exported_weights_load_from_the_zoo_and_leave_older_ones_there(
+    recipe: Path, tmp_path: Path
+) -> None:
+    recipe.write_text(recipe.read_text().replace('name = "tiny"', 'name = "iscs/tiny"'))
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    older = {
+        "name": "iscs/tiny",
+        "family": "iscs",
+        "file": "older.safetensors",
+        "sha256": "00" * 32,
+        "parameters": 1,
+        "decode_kmac_per_pixel": 1.0,
+        "recipe": "none",
+    }
+    (zoo / "manifest.json").write_text(json.dumps([older]))
+    file = export(run(recipe, out=tmp_path / "run"), recipe, zoo)
+    entries = Zoo(zoo).manifest()
+    assert [entry.file for entry in entries] == ["older.safetensors", file.name]
+    entry = Zoo(zoo).find("iscs/tiny")
+    family = Zoo(zoo).load(entry)
+    geometry = TileGeometry(64, 64, 50)
+    symbols = family.analyse(torch.rand(1, 3, 64, 64), geometry, Halo())
+    assert {key: len(value) for key, value in symbols.items()} == {"z": 4, "y": 8 * 16}
+    assert entry.parameters == sum(p.numel() for p in IscsNetwork(TINY).parameters())
+
+
+def test_fitted_tables_cost_less_on_what_they_were_fitted_to() -> None:
+    torch.manual_seed(0)
+    codec = IscsNetwork(TINY).freeze()
+    rng = np.random.default_rng(0)
+    photos = [rng.integers(0, 256, (3, 128, 128), dtype=np.uint8) for _ in range(4)]
+    fitted = fit_tables(codec, photos)
+    bits = []
+    for candidate in (codec, fitted):
+        counter = BitCounter()
+        geometry = TileGeometry(128, 128, 60)
+        x = torch.from_numpy(photos[0])[None].float() / 255
+        candidate.traverse(counter, candidate.analyse(x, geometry, Halo()), geometry)
+        bits.append(counter.bits)
+    assert bits[1] < bits[0]
+    np.testing.assert_array_equal(codec.coding.tables.offsets, fitted.coding.tables.offsets)
+
+
+def test_decoding_costs_all_of_the_network_but_its_analysis() -> None:
+    network = IscsNetwork(TINY)
+    up, leave = 8 * 4 * 192 / 256, 192 * 192 / 64
+    block = (2 * 192 * 8 + 9 * 8 + 2 * 192 * 16) / 64
+    synthesis = up + block + leave
+    assert synthesis < decode_macs(network) < 1.2 * synthesis
