@@ -142,12 +142,10 @@ class _Count(AbstractStream):
     def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
         indexes = checked(indexes, 0, len(tables.sizes) - 1, "indexes")
         symbols = required(symbols, indexes)
-        last = tables.sizes[indexes] - 1
-        columns = symbols - tables.offsets[indexes]
-        columns = np.where((columns < 0) | (columns > last), last, columns)
+        columns = tables.entries(symbols, indexes)
         freqs = tables.cdf[indexes, columns + 1] - tables.cdf[indexes, columns]
         self.bits += float((tables.precision - np.log2(freqs)).sum())
-        outside = columns == last
+        outside = columns == tables.sizes[indexes] - 1
         lengths, _ = escapes.split(symbols[outside], tables, indexes[outside])
         self.bits += float((escapes.LENGTH_BITS + lengths).sum())
         return symbols

@@ -41,12 +41,10 @@ class RangeWriter(AbstractWriter):
         """See `AbstractStream.code`."""
         indexes = checked(indexes, 0, len(tables.sizes) - 1, "indexes")
         symbols = required(symbols, indexes)
-        last = tables.sizes[indexes] - 1
-        columns = symbols - tables.offsets[indexes]
-        columns = np.where((columns < 0) | (columns > last), last, columns)
+        columns = tables.entries(symbols, indexes)
         for t, places in _groups(indexes):
             self._encoder.encode(columns[places], _model(tables, t))
-        outside = np.flatnonzero(columns == last)
+        outside = np.flatnonzero(columns == tables.sizes[indexes] - 1)
         if len(outside):
             lengths, rests = escapes.split(symbols[outside], tables, indexes[outside])
             self._bits(np.full_like(lengths, escapes.LENGTH_BITS), lengths)

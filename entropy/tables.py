@@ -89,6 +89,17 @@ class Tables:
             row[1 : len(pmf) + 1] = np.cumsum(_frequencies(pmf, precision))
         return cls(cdf, np.array(offsets, np.int32), sizes, precision)
 
+    def entries(self, symbols: IntArray, indexes: IntArray) -> IntArray:
+        """Which entry of its table codes each symbol: `(S,)`, the escape where there is no other.
+
+        Args:
+            symbols: `(S,)` int32.
+            indexes: `(S,)` int32 tables, in [0, T).
+        """
+        escape = self.sizes[indexes] - 1
+        found = symbols - self.offsets[indexes]
+        return np.where((found < 0) | (found > escape), escape, found)
+
 
 def gaussian_tables(
     scales: NDArray[np.float64], precision: int, tail_mass: float = 2.0**-16

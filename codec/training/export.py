@@ -50,10 +50,7 @@ class _Histogram(AbstractCoder, AbstractStream):
         """Count `symbols` by table and entry; what has no entry is an escape, the last one."""
         if symbols is None:
             raise ValueError("a histogram has nothing to decode")
-        entries = symbols - tables.offsets[indexes]
-        escape = tables.sizes[indexes] - 1
-        inside = (entries >= 0) & (entries < escape)
-        np.add.at(self.counts, (indexes, np.where(inside, entries, escape)), 1.0)
+        np.add.at(self.counts, (indexes, tables.entries(symbols, indexes)), 1.0)
         return symbols
 
 

@@ -29,6 +29,28 @@ def test_a_run_in_pieces_sees_the_samples_of_one_run(recipe: Path, tmp_path: Pat
     assert torch.equal(whole["generator"], cut["generator"])
 
 
+@pytest.mark.parametrize(
+    ("train", "moved"),
+    [
+        ("entropy", {"h_a", "h_s_scale", "h_s_mean", "prior_z"}),
+        ("decoder", {"h_a", "h_s_scale", "h_s_mean", "prior_z", "g_s", "inverse_gain"}),
+    ],
+)
+def test_a_stage_moves_only_its_parts(recipe: Path, train: str, moved: set[str]) -> None:
+    recipe.write_text(recipe.read_text().replace('train = "entropy"', f'train = "{train}"'))
+    plan = read_recipe(recipe)
+    device = torch.device("cpu")
+    trainer = Trainer(plan, Patches(read_photos(plan.data), device), device)
+    before = {name: p.detach().clone() for name, p in trainer.network.named_parameters()}
+    next(trainer.reports())
+    found = {
+        name.partition(".")[0]
+        for name, p in trainer.network.named_parameters()
+        if not torch.equal(before[name], p)
+    }
+    assert moved == found
+
+
 def test_a_state_is_not_overwritten_unasked(recipe: Path, tmp_path: Path) -> None:
     run(recipe, out=tmp_path / "run")
     with pytest.raises(InputError, match="--resume"):
