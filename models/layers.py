@@ -35,6 +35,14 @@ class RateTable(nn.Module):
         rows = self.knots[left] * (1 - share) + self.knots[left + 1] * share
         return rows[:, :, None, None]
 
+    @torch.no_grad()
+    def fit(self, rows: Tensor) -> None:
+        """Set the knots so that qualities 0, 1 .. 100 give `rows` `(101, channels)`, nearly."""
+        basis = RateTable(len(self.knots), knots=len(self.knots))
+        basis.knots.copy_(torch.eye(len(self.knots)))
+        weights = basis(torch.arange(QUALITY_MAX + 1.0))[:, :, 0, 0].to(rows)
+        self.knots.copy_(torch.linalg.lstsq(weights, rows).solution)
+
 
 @final
 class BottleneckBlock(nn.Module):

@@ -17,18 +17,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from codec.datasets import read_photos
-from codec.errors import InputError
-from codec.models.iscs.klt import lmbda_of, start_from_klt
+from codec.errors import InputError, UsageError
+from codec.models.iscs import Iscs
+from codec.models.iscs.klt import start_from_klt
 from codec.models.iscs.network import IscsConfig, IscsNetwork
 from codec.models.layers import QUALITY_MAX
 from codec.training.patches import Patches
 from codec.training.recipe import Recipe, Stage, read_recipe
+from codec.training.soap import Soap
+from codec.weights import SHIPPED
 
 __all__ = ["Trainer", "rate_distortion", "run"]
 
@@ -98,13 +101,12 @@ def _stop_on_signal() -> Iterator[Any]:
             signal.signal(name, handler)
 
 
-def rate_distortion(bpp: Tensor, mse: Tensor, quality: Tensor) -> Tensor:
+def rate_distortion(bpp: Tensor, mse: Tensor, lmbda: Tensor) -> Tensor:
     """The loss `(bpp + lambda 255^2 MSE) / sqrt(lambda)`, mean over samples; all arguments `(N,)`.
 
     Dividing by sqrt(lambda) makes all rates weigh about the same; without it the highest would own
     the gradient.
     """
-    lmbda = lmbda_of(quality)
     return ((bpp + lmbda * 255**2 * mse) / lmbda.sqrt()).mean()
 
 
@@ -115,14 +117,27 @@ class Trainer:
     def __init__(self, recipe: Recipe, patches: Patches, device: torch.device) -> None:
         self.recipe, self.patches, self.device = recipe, patches, device
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
-            self.network = IscsNetwork(IscsConfig(**recipe.network))
-        start_from_klt(self.network, patches.draw(KLT_PATCHES, 256, self.generator).cpu())
+        self.network = self._start()
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.stage, self.seen, self.samples = 0, 0, 0
         self.optimiser = self._make_optimiser()
+
+    def _start(self) -> IscsNetwork:
+        """The network before the first step: shipped weights, or the KLT of the data."""
+        try:
+            if self.recipe.start:
+                shipped = cast("Iscs", SHIPPED.load(SHIPPED.find(self.recipe.start)))
+                network = shipped.thaw()
+                return network.respan(**self.recipe.network) if self.recipe.network else network
+            config = IscsConfig(**self.recipe.network)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"network: {error}") from error
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            network = IscsNetwork(config)
+        start_from_klt(network, self.patches.draw(KLT_PATCHES, 256, self.generator).cpu())
+        return network
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         """A fresh optimiser over what the present stage trains; the rest is frozen."""
@@ -135,6 +150,8 @@ class Trainer:
                 moved += [*network.g_s.parameters(), *network.inverse_gain.parameters()]
         for parameter in moved:
             parameter.requires_grad_(True)
+        if self.recipe.optimiser == "soap":
+            return Soap(moved, lr=1e-3)
         return torch.optim.AdamW(moved, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
     def state(self) -> dict[str, Any]:
@@ -192,7 +209,7 @@ class Trainer:
                 x_hat, bits = self.network(x, quality)
                 bpp = bits / (x.shape[2] * x.shape[3])
                 mse = (x_hat - x).square().mean((1, 2, 3))
-        return rate_distortion(bpp, mse, quality), bpp, mse
+        return rate_distortion(bpp, mse, self.network.config.lmbda_of(quality)), bpp, mse
 
     def _steps(self, stage: Stage, loss_of: Any) -> dict[str, Any]:
         """Train for one report's steps; nothing is read from the device before their end."""

@@ -1,7 +1,9 @@
 """What a training run is, read from a TOML file. Knows no network.
 
 data = ["../photos"]            folders or tar files, relative to the recipe
-[network]                       sizes, as the family's config names them
+start = "iscs/small"            shipped weights to go on from; without it, the KLT of the data
+optimiser = "soap"              or "adamw", the default
+[network]                       sizes, as the family's config names them (the rates alone: `start`)
 [[stage]]                       one after the other, each with a decay of its own
 name, train, samples, batch, crop, lr
 """
@@ -23,6 +25,7 @@ else:
 __all__ = ["Recipe", "Stage", "read_recipe"]
 
 PARTS = ("entropy", "decoder", "all")
+OPTIMISERS = ("adamw", "soap")
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,27 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run. `precision` is the type of the transforms: "float32" or "bfloat16"."""
+    """A whole run.
+
+    `precision` is the type of the transforms: "float32" or "bfloat16". `start` names weights of the
+    zoo; "" is the KLT of the data.
+    """
 
     name: str
     data: tuple[Path, ...]
     stages: tuple[Stage, ...]
-    network: dict[str, int] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
+    start: str = ""
+    optimiser: str = "adamw"
     seed: int = 0
     precision: str = "bfloat16"
     compile: bool = False
     ema: float = 0.999
     clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise UsageError(f"optimiser is one of {OPTIMISERS}, got {self.optimiser!r}")
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -10,20 +10,28 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from codec.entropy import AbstractCoder, IntArray, Method, Tables, gaussian_tables
+from codec.entropy import (
+    AbstractCoder,
+    AbstractStream,
+    IntArray,
+    Method,
+    Tables,
+    gaussian_tables,
+)
 from codec.models.base import AbstractFamily, Halo, Symbols, TileGeometry
+from codec.models.iscs.context import STEPS
 from codec.models.iscs.network import (
     LEVELS,
-    STEPS,
     IscsConfig,
     IscsNetwork,
     scale_of,
@@ -35,6 +43,8 @@ __all__ = ["Coding", "Iscs"]
 
 PRECISION = 16
 SYMBOL_MAX = 2**15
+
+Mask: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,6 @@ class Iscs(AbstractFamily):
 
     stride = 16
     tile_multiple = 64
-    streams = ("z", "y")
 
     def __init__(self, network: IscsNetwork, coding: Coding) -> None:
         """network: taken over; it has lost the parts that `coding` replaces."""
@@ -68,6 +77,9 @@ class Iscs(AbstractFamily):
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = network.std.device
         self.coding = coding
+        self._core = network.config.core
+        groups = network.config.groups
+        self.streams = ("z", *(f"y{g}" for g in range(len(groups)))) if groups else ("z", "y")
         blocks = max(network.config.encoder_blocks, network.config.decoder_blocks)
         # Each block's depthwise 3x3 reaches 8 pixels further; the stride rounds it up.
         self.halo = -(-8 * (blocks + 1) // self.stride) * self.stride
@@ -81,11 +93,23 @@ class Iscs(AbstractFamily):
         prior = np.clip(np.rint(table_of_rates(network.prior_z)), 0, LEVELS - 1)
         coding = Coding(
             tables=gaussian_tables(scales, PRECISION),
-            scales=FixedScales.freeze(network.h_s_scale),
+            scales=FixedScales.freeze(network),
             prior_z=prior.astype(np.int32),
             skip=skip,
         )
         return cls(_without_integer_parts(network), coding)
+
+    @torch.no_grad()
+    def thaw(self) -> IscsNetwork:
+        """A network that can be trained further: a new object, equal to what was frozen.
+
+        As nearly as half precision and integers kept it; tables fitted to counts are lost.
+        """
+        network = IscsNetwork(self.network.config)
+        network.load_state_dict(self.network.state_dict(), strict=False)
+        self.coding.scales.thaw(network)
+        network.prior_z.fit(torch.from_numpy(self.coding.prior_z).double())
+        return network
 
     def to(self, device: torch.device) -> Iscs:
         """The same codec with its float weights on `device`."""
@@ -114,69 +138,99 @@ class Iscs(AbstractFamily):
         padded = functional.pad(y, (0, -w % 4, 0, -h % 4))
         z_hat = torch.round(network.h_a(padded, norm)).clamp(-SYMBOL_MAX, SYMBOL_MAX)
         z = _integers(z_hat[0])
-        indexes = torch.from_numpy(self._indexes(z, geometry)).to(self._device)
-        threshold = network.dead_zones[indexes]
-        coded = indexes >= self.coding.skip
+        said = self.coding.scales.of_z(z, geometry.quality, h, w)
+        found = np.zeros((network.config.M, h, w), np.int32)
 
-        def nearest(mean: Tensor, mask: Tensor) -> Tensor:
-            found = round_towards_zero(y - mean, threshold)
-            return found.clamp(-SYMBOL_MAX, SYMBOL_MAX) * mask * coded
+        def nearest(channels: slice, step: int, mean: Tensor, mask: Tensor) -> Tensor:
+            tables = self.coding.scales.indexes(said, channels, step, found[: self._core])
+            indexes = torch.from_numpy(tables).to(self._device)
+            rounded = round_towards_zero(y[:, channels] - mean, network.dead_zones[indexes])
+            rounded = rounded.clamp(-SYMBOL_MAX, SYMBOL_MAX) * mask * (indexes >= self.coding.skip)
+            found[channels] += _integers(rounded[0])
+            return rounded
 
-        residual, _ = self._means(z, geometry, nearest)
-        return {"z": z.reshape(-1), "y": _integers(residual[0]).reshape(-1)}
+        self._means(z, geometry, nearest)
+        return {"z": z.reshape(-1), "y": found.reshape(-1)}
 
     # ---- both directions
 
     def traverse(
         self, coder: AbstractCoder, symbols: Symbols | None, geometry: TileGeometry
     ) -> Symbols:
-        """Code z, then every y that is not skipped; the same call in all directions."""
-        coding = self.coding
+        """Code z, the core step by step, the groups; the same call in all directions."""
+        coding, core = self.coding, self._core
         size = self._hyper_size(geometry)
+        h, w = self._latent_size(geometry)
         channels = np.repeat(coding.prior_z[geometry.quality], size[0] * size[1])
         given = None if symbols is None else symbols["z"]
         z = coder.open("z", Method.RANGE).code(given, coding.tables, channels)
 
-        indexes = self._indexes(z.reshape(-1, *size), geometry).reshape(-1)
-        coded = np.flatnonzero(indexes >= coding.skip)
-        given = None if symbols is None else symbols["y"][coded]
-        y = np.zeros(indexes.shape, np.int32)
-        y[coded] = coder.open("y", Method.RANS).code(given, coding.tables, indexes[coded])
-        return {"z": z, "y": y}
+        said = coding.scales.of_z(z.reshape(-1, *size), geometry.quality, h, w)
+        given = None if symbols is None else symbols["y"].reshape(-1, h, w)
+        y = np.zeros((self.network.config.M, h, w), np.int32)
 
-    def _indexes(self, z: IntArray, geometry: TileGeometry) -> IntArray:
-        """Table of every y, `(M, h, w)`, from z `(Z, ceil(h/4), ceil(w/4))`; all integers."""
-        h, w = self._latent_size(geometry)
-        return self.coding.scales.indexes(z, geometry.quality)[:, :h, :w]
+        def code(stream: AbstractStream, part: slice, indexes: IntArray, where: Mask) -> None:
+            coded = where & (indexes >= coding.skip)
+            block = None if given is None else given[part][coded]
+            y[part][coded] = stream.code(block, coding.tables, indexes[coded])
+
+        stream = coder.open(self.streams[1], Method.RANS)
+        for step, mask in enumerate(self._core_masks(h, w)):
+            code(
+                stream, slice(core), coding.scales.indexes(said, slice(core), step, y[:core]), mask
+            )
+        if self.network.config.groups:
+            indexes = coding.scales.indexes(said, slice(core, None), STEPS, y[:core])
+            first = core
+            for name, count in zip(self.streams[2:], self.network.config.groups[1:], strict=True):
+                part = slice(first, first + count)
+                everywhere = np.ones((count, h, w), bool)
+                table = indexes[first - core : first - core + count]
+                code(coder.open(name, Method.RANS), part, table, everywhere)
+                first += count
+        return {"z": z, "y": y.reshape(-1)}
+
+    def _core_masks(self, h: int, w: int) -> Iterator[Mask]:
+        """Which of the core's symbols each call codes, `(core, h, w)`.
+
+        Without contexts nothing depends on a step, and all of them are one call.
+        """
+        if not self.coding.scales.contexts:
+            yield np.ones((self._core, h, w), bool)
+            return
+        for k in range(STEPS):
+            yield self.network.h_s_mean.mask(k, h, w)[0].bool().cpu().numpy()
 
     def _means(
         self,
         z: IntArray,
         geometry: TileGeometry,
-        residual_of: Callable[[Tensor, Tensor], Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """Walk the context steps; residuals and y_hat, both `(1, M, h, w)` in quantisation steps.
+        symbols_of: Callable[[slice, int, Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """Walk the context steps; y_hat `(1, M, h, w)` in quantisation steps.
 
-        `residual_of(mean, mask)` gives a step's residuals where `mask` is 1 and 0 elsewhere: the
-        encoder rounds them there, the decoder looks them up.
+        `symbols_of(channels, step, mean, mask)` gives the symbols of some channels where `mask` is
+        1 and 0 elsewhere: the encoder rounds there, the decoder looks them up.
         """
-        network = self.network
+        network, core = self.network, self._core
         h, w = self._latent_size(geometry)
         quality = self._quality(geometry)
         norm = network.gain(quality).exp() * network.std[:, None, None]
         z_hat = torch.from_numpy(z).to(self._device, torch.float32)[None]
         features = network.h_s_mean.features(z_hat)[:, :, :h, :w]
         features = features.contiguous(memory_format=torch.channels_last)
-        y_hat = torch.zeros(1, network.config.M, h, w, device=self._device)
+        y_hat = torch.zeros(1, core, h, w, device=self._device)
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)
-        residual = y_hat
         for k in range(STEPS):
             mask = network.h_s_mean.mask(k, h, w)
-            mean = network.h_s_mean.step(k, features, y_hat / norm, quality) * (norm * mask)
-            found = residual_of(mean, mask)
-            residual = residual + found
-            y_hat = y_hat + mean + found
-        return residual, y_hat
+            mean = network.h_s_mean.step(k, features, y_hat / norm[:, :core], quality)
+            mean = mean * (norm[:, :core] * mask)
+            y_hat = y_hat + mean + symbols_of(slice(core), k, mean, mask)
+        if not network.config.groups:
+            return y_hat
+        mean = network.auxiliary_means(features, y_hat / norm[:, :core], quality) * norm[:, core:]
+        others = mean + symbols_of(slice(core, None), STEPS, mean, torch.ones_like(mean))
+        return torch.cat([y_hat, others], dim=1)
 
     # ---- decoder only
 
@@ -186,7 +240,7 @@ class Iscs(AbstractFamily):
         size = self._latent_size(geometry)
         z = symbols["z"].reshape(-1, *self._hyper_size(geometry))
         y = torch.from_numpy(symbols["y"].reshape(1, -1, *size)).to(self._device, torch.float32)
-        _, y_hat = self._means(z, geometry, lambda _, mask: y * mask)
+        y_hat = self._means(z, geometry, lambda part, _k, _mean, mask: y[:, part] * mask)
         latents: Tensor = y_hat * self.network.inverse_gain(self._quality(geometry)).exp()
         return latents
 
@@ -249,7 +303,7 @@ class Iscs(AbstractFamily):
         )
         coding = Coding(
             tables=tables,
-            scales=FixedScales.load(dict(tensors)),
+            scales=FixedScales.load(tensors, STEPS if network.config.groups else 0),
             prior_z=tensors["prior_z"].numpy(),
             skip=int(metadata["skip"]),
         )
@@ -258,7 +312,7 @@ class Iscs(AbstractFamily):
 
 def _without_integer_parts(network: IscsNetwork) -> IscsNetwork:
     """`network` itself, less what a codec has as integers."""
-    del network.h_s_scale, network.prior_z
+    del network.h_s_scale, network.scale_context, network.prior_z
     return network
 
 

@@ -16,14 +16,7 @@ from torch.nn import functional
 from codec.models.iscs.network import BLOCK, LEVEL_STEP, SCALE_MIN, STREAM, IscsNetwork
 from codec.models.layers import QUALITY_MAX
 
-__all__ = ["columns", "lmbda_of", "principal_axes", "set_linear", "start_from_klt", "water_level"]
-
-LMBDA_MIN, LMBDA_MAX = 0.001, 0.16
-
-
-def lmbda_of(quality: Tensor) -> Tensor:
-    """Weight of 255^2 MSE against bits per pixel: log-linear in quality, 0.001 to 0.16."""
-    return LMBDA_MIN * (LMBDA_MAX / LMBDA_MIN) ** (quality / QUALITY_MAX)
+__all__ = ["columns", "principal_axes", "set_linear", "start_from_klt", "water_level"]
 
 
 def water_level(lmbda: Tensor) -> Tensor:
@@ -59,10 +52,10 @@ def start_from_klt(network: IscsNetwork, patches: Tensor) -> None:
 
     network.std.copy_(variance.sqrt())
     knots = torch.linspace(0, QUALITY_MAX, len(network.gain.knots))
-    log_step = 0.5 * (12 * water_level(lmbda_of(knots))).log()
+    log_step = 0.5 * (12 * water_level(network.config.lmbda_of(knots))).log()
     network.gain.knots.copy_(-log_step[:, None].expand_as(network.gain.knots))
     network.inverse_gain.knots.copy_(log_step[:, None].expand_as(network.gain.knots))
-    spread = (variance / (12 * water_level(lmbda_of(knots)))[:, None]).sqrt()
+    spread = (variance / (12 * water_level(network.config.lmbda_of(knots)))[:, None]).sqrt()
     network.h_s_scale.level.knots.copy_((spread / SCALE_MIN).log() / LEVEL_STEP)
 
 

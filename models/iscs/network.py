@@ -13,6 +13,8 @@ docs/adr for what differs.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, final
@@ -22,7 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import silu
 
-from codec.models.layers import BottleneckBlock, RateTable
+from codec.models.iscs.context import (
+    STEPS,
+    AuxiliaryMeans,
+    MeanNetwork,
+    ScaleContext,
+    magnitudes,
+)
+from codec.models.layers import QUALITY_MAX, BottleneckBlock, RateTable
 from codec.models.quantize import add_noise, dead_zone, gaussian_bits, lower_bound, round_ste
 
 if TYPE_CHECKING:
@@ -43,7 +52,6 @@ __all__ = [
     "Synthesis",
     "level_of",
     "scale_of",
-    "step_masks",
 ]
 
 BLOCK = 8  # pixels to a side of the first, non-overlapping transform
@@ -52,12 +60,17 @@ LEVELS = 64
 SCALE_MIN = 0.11
 SCALE_MAX = 256.0
 LEVEL_STEP = math.log(SCALE_MAX / SCALE_MIN) / (LEVELS - 1)
-STEPS = 4
 
 
 @dataclass(frozen=True)
 class IscsConfig:
-    """Sizes: latent channels `M` and `Z`, widths inside the parts, numbers of blocks."""
+    """Sizes: latent channels `M` and `Z`, widths inside the parts, numbers of blocks.
+
+    `groups` are the numbers of channels of the core and of each auxiliary group. Without them all
+    channels are coded in steps, their scales from z alone, as in the first release.
+    `lmbda_min` and `lmbda_max` are what qualities 0 and 100 weigh 255^2 MSE at against bits per
+    pixel; between them lambda is log-linear in quality.
+    """
 
     M: int = 320
     inner: int = 96
@@ -66,6 +79,28 @@ class IscsConfig:
     Z: int = 64
     hyper: int = 96
     context: int = 96
+    groups: tuple[int, ...] = ()
+    lmbda_min: float = 0.001
+    lmbda_max: float = 0.16
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", tuple(self.groups))  # JSON and TOML have lists
+        if self.groups and (sum(self.groups) != self.M or min(self.groups) < 1):
+            raise ValueError(f"groups: want sizes that sum to {self.M}, got {self.groups}")
+
+    @property
+    def core(self) -> int:
+        """How many channels are coded in steps; the others follow at once."""
+        return self.groups[0] if self.groups else self.M
+
+    def lmbda_of(self, quality: Tensor) -> Tensor:
+        """Weight of 255^2 MSE against bits per pixel, at qualities of any shape."""
+        return self.lmbda_min * (self.lmbda_max / self.lmbda_min) ** (quality / QUALITY_MAX)
+
+    def quality_of(self, lmbda: Tensor) -> Tensor:
+        """The inverse of `lmbda_of`, unbounded."""
+        span = math.log(self.lmbda_max / self.lmbda_min)
+        return QUALITY_MAX * (lmbda / self.lmbda_min).log() / span
 
 
 class Output(NamedTuple):
@@ -158,74 +193,16 @@ class ScaleNetwork(nn.Module):
         nn.init.normal_(self.leave.weight, std=1e-2)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
-    def forward(self, z_hat: Tensor, quality: Tensor) -> Tensor:
-        """z_hat: `(N, Z, h, w)` integers. Returns real levels `(N, M, 4 h, 4 w)`, about [0, 63]."""
+    def hidden(self, z_hat: Tensor) -> Tensor:
+        """z_hat: `(N, Z, h, w)` integers. Returns `(N, hyper, 4 h, 4 w)`."""
         hidden = functional.relu(functional.pixel_shuffle(self.enter(z_hat), 2))
         hidden = self.middle(self.spatial(hidden))
         hidden = functional.relu(functional.pixel_shuffle(hidden, 2))
-        return self.leave(self.spatial2(hidden)) + self.level(quality)  # type: ignore[no-any-return]
+        return self.spatial2(hidden)  # type: ignore[no-any-return]
 
-
-@final
-class MeanNetwork(nn.Module):
-    """The other half of h_s and the four context steps: the means of y, in floats.
-
-    Step k codes, in every quarter of the channels, another one of the four positions of each 2x2
-    square; its means see what the steps before it decoded. Latents go in and out divided by `norm`.
-    """
-
-    masks: Tensor
-
-    def __init__(self, config: IscsConfig) -> None:
-        super().__init__()
-        M, P, width = config.M, config.context, config.hyper
-        self.enter = nn.Conv2d(config.Z, 4 * width, 1)
-        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.middle = nn.Conv2d(width, 4 * P, 1)
-        self.first = nn.Conv2d(P, M, 1)
-        self.adapt = nn.ModuleList(nn.Conv2d(M + P, P, 1) for _ in range(STEPS - 1))
-        self.block = BottleneckBlock(P, P)
-        self.leave = nn.ModuleList(nn.Conv2d(P, M, 1) for _ in range(STEPS - 1))
-        self.near = nn.ModuleList(
-            nn.Conv2d(M, M, 3, padding=1, groups=M, bias=False) for _ in range(STEPS - 1)
-        )
-        for last in (self.first, *self.leave):
-            nn.init.normal_(last.weight, std=1e-3)
-            nn.init.zeros_(last.bias)
-        for near in self.near:
-            nn.init.zeros_(near.weight)  # type: ignore[arg-type]
-        self.register_buffer("masks", step_masks(M), persistent=False)
-
-    def features(self, z_hat: Tensor) -> Tensor:
-        """z_hat: `(N, Z, h, w)`. Returns `(N, P, 4 h, 4 w)`."""
-        hidden = silu(functional.pixel_shuffle(self.enter(z_hat), 2))
-        hidden = self.middle(hidden + self.spatial(hidden))
-        return silu(functional.pixel_shuffle(hidden, 2))
-
-    def step(self, k: int, features: Tensor, y_norm: Tensor, quality: Tensor) -> Tensor:
-        """Means at step k from `y_norm`, what is decoded (0 elsewhere); both over `norm`."""
-        if k == 0:
-            return self.first(features)  # type: ignore[no-any-return]
-        hidden = self.adapt[k - 1](torch.cat([y_norm, features], dim=1))
-        hidden = self.leave[k - 1](self.block(hidden, quality))
-        with torch.autocast(y_norm.device.type, enabled=False):
-            # The plain average of neighbours wants more digits than half precision has.
-            return hidden.float() + self.near[k - 1](y_norm)  # type: ignore[no-any-return]
-
-    def mask(self, k: int, h: int, w: int) -> Tensor:
-        """`(1, M, h, w)`: 1 where step k codes."""
-        return self.masks[k].repeat(1, -(-h // 2), -(-w // 2))[None, :, :h, :w]
-
-
-def step_masks(M: int) -> Tensor:
-    """`(4, M, 2, 2)`: which of each 2x2 square's positions a channel codes at each step."""
-    positions = ((0, 0), (1, 1), (0, 1), (1, 0))
-    masks = torch.zeros(STEPS, M, 2, 2)
-    for k in range(STEPS):
-        for channel in range(M):
-            row, column = positions[k ^ (channel % 4)]
-            masks[k, channel, row, column] = 1
-    return masks
+    def forward(self, hidden: Tensor, quality: Tensor) -> Tensor:
+        """What z alone says: real levels `(N, M, 4 h, 4 w)`, about [0, 63], of `hidden`."""
+        return self.leave(hidden) + self.level(quality)  # type: ignore[no-any-return]
 
 
 @final
@@ -245,7 +222,22 @@ class IscsNetwork(nn.Module):
         self.g_s = Synthesis(config)
         self.h_a = HyperAnalysis(config)
         self.h_s_scale = ScaleNetwork(config)
-        self.h_s_mean = MeanNetwork(config)
+        core, auxiliary = config.core, config.M - config.core
+        self.h_s_mean = MeanNetwork(
+            core=core, Z=config.Z, width=config.hyper, context=config.context
+        )
+        self.scale_context = nn.ModuleList()
+        if config.groups:
+            outs = [core] * (STEPS - 1) + [auxiliary]
+            self.scale_context = nn.ModuleList(
+                ScaleContext(
+                    core=core, hidden=config.hyper, width=config.context, out=out, near=k < STEPS
+                )
+                for k, out in enumerate(outs, start=1)
+            )
+            self.auxiliary_means = AuxiliaryMeans(
+                core=core, auxiliary=auxiliary, context=config.context
+            )
         self.gain = RateTable(config.M)  # natural logarithms; y is coded in steps of exp(-gain)
         self.inverse_gain = RateTable(config.M)
         self.prior_z = RateTable(config.Z, value=level_of(1.0))
@@ -255,7 +247,9 @@ class IscsNetwork(nn.Module):
 
     def entropy_parameters(self) -> list[nn.Parameter]:
         """What stage `entropy` trains: everything that gives bits and moves no pixel."""
-        parts = (self.h_a, self.h_s_scale, self.h_s_mean, self.prior_z)
+        parts = [self.h_a, self.h_s_scale, self.h_s_mean, self.prior_z, self.scale_context]
+        if self.config.groups:
+            parts.append(self.auxiliary_means)
         return [parameter for part in parts for parameter in part.parameters()]
 
     def code(self, y: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,18 +268,35 @@ class IscsNetwork(nn.Module):
         z = self.h_a(y, norm).float()
         bits_z = gaussian_bits(add_noise(z), torch.zeros_like(z), scale_of(self.prior_z(quality)))
         z_hat = round_ste(z)
-        levels = self.h_s_scale(z_hat, quality).float()
-        scales = scale_of(levels)
-        offset = self.dead_zones[levels.detach().round().clamp(0, LEVELS - 1).long()]
+        hidden = self.h_s_scale.hidden(z_hat)
+        levels = self.h_s_scale(hidden, quality).float()
         features = self.h_s_mean.features(z_hat)
-        y_hat = means = torch.zeros_like(y)
+
+        core = self.config.core
+        y_core, core_norm, core_levels = y[:, :core], norm[:, :core], levels[:, :core]
+        y_hat = means = symbols = torch.zeros_like(y_core)
         for k in range(STEPS):
             mask = self.h_s_mean.mask(k, *y.shape[2:])
-            mean = self.h_s_mean.step(k, features, y_hat / norm, quality) * (norm * mask)
-            means = means + mean
-            y_hat = y_hat + mean + round_ste(y * mask - mean, offset) * mask
-        bits_y = gaussian_bits(add_noise(y), means, scales)
+            if k and self.scale_context:
+                change = self.scale_context[k - 1](magnitudes(symbols), hidden)
+                core_levels = core_levels + change.float() * mask
+            mean = self.h_s_mean.step(k, features, y_hat / core_norm, quality) * (core_norm * mask)
+            symbol = round_ste(y_core * mask - mean, self._offset(core_levels)) * mask
+            symbols, means, y_hat = symbols + symbol, means + mean, y_hat + mean + symbol
+        levels, others = core_levels, levels[:, core:]
+        if self.config.groups:
+            others = others + self.scale_context[-1](magnitudes(symbols), hidden).float()
+            mean = self.auxiliary_means(features, y_hat / core_norm, quality) * norm[:, core:]
+            symbol = round_ste(y[:, core:] - mean, self._offset(others))
+            levels = torch.cat([levels, others], dim=1)
+            means = torch.cat([means, mean], dim=1)
+            y_hat = torch.cat([y_hat, mean + symbol], dim=1)
+        bits_y = _bits_of_symbols(y, y_hat, means, scale_of(levels))
         return y_hat, bits_y.sum((1, 2, 3)) + bits_z.sum((1, 2, 3))
+
+    def _offset(self, levels: Tensor) -> Tensor:
+        """The dead zone of each level, `(...)`, as the frozen codec's rounded levels have it."""
+        return self.dead_zones[levels.detach().round().clamp(0, LEVELS - 1).long()]
 
     def forward(self, x: Tensor, quality: Tensor) -> Output:
         """x: `(N, 3, H, W)` in [0, 1], H and W multiples of 64; quality: `(N,)` in [0, 100]."""
@@ -299,6 +310,22 @@ class IscsNetwork(nn.Module):
             y = self.g_a(x, quality).float()
         return self.code(y, quality)[1]
 
+    @torch.no_grad()
+    def respan(self, lmbda_min: float, lmbda_max: float) -> IscsNetwork:
+        """The same network over other rates: a new object, equal where both ranges overlap.
+
+        Knots outside the old range continue its last two.
+        """
+        config = dataclasses.replace(self.config, lmbda_min=lmbda_min, lmbda_max=lmbda_max)
+        moved = copy.deepcopy(self)
+        moved.config = config
+        for table in moved.modules():
+            if isinstance(table, RateTable):
+                quality = torch.linspace(0, QUALITY_MAX, len(table.knots))
+                rows = table(self.config.quality_of(config.lmbda_of(quality)))
+                table.knots.copy_(rows[:, :, 0, 0])
+        return moved
+
     def freeze(self, *, skip: int = 0) -> Iscs:
         """A codec with these weights: a new object that shares nothing with this one.
 
@@ -307,6 +334,17 @@ class IscsNetwork(nn.Module):
         from codec.models.iscs.codec import Iscs  # knows this module
 
         return Iscs.freeze(self, skip=skip)
+
+
+def _bits_of_symbols(y: Tensor, y_hat: Tensor, means: Tensor, scales: Tensor) -> Tensor:
+    """What the symbols `y_hat - means` cost; all `(N, M, h, w)`.
+
+    Scales learn from the symbols that are really coded; y and the means, for which those are steps
+    without a slope, from noise in place of rounding.
+    """
+    noisy = gaussian_bits(add_noise(y), means, scales.detach())
+    coded = gaussian_bits((y_hat - means).detach(), torch.zeros_like(y), scales)
+    return coded + noisy - noisy.detach()
 
 
 def scale_of(level: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from codec.entropy.fixedpoint import FixedLayer, depthwise, pixel_shuffle, pointwise, quantise_layer
 from codec.models.iscs import IscsConfig, IscsNetwork
+from codec.models.iscs.context import magnitudes
 from codec.models.iscs.scales import FixedScales
 
 
@@ -69,12 +70,24 @@ def test_a_quantised_layer_is_close_to_the_real_one() -> None:
 
 def test_levels_of_the_integer_network_are_the_float_ones_rounded() -> None:
     torch.manual_seed(3)
-    network = IscsNetwork(IscsConfig(M=8, inner=8, Z=4, hyper=8, context=8))
+    network = IscsNetwork(IscsConfig(M=8, inner=8, Z=4, hyper=8, context=8, groups=(3, 5)))
     torch.nn.init.normal_(network.h_s_scale.leave.weight, std=0.5)
     torch.nn.init.uniform_(network.h_s_scale.level.knots, 10, 50)
+    for context in network.scale_context:
+        for parameter in context.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
     z = torch.randint(-3, 4, (1, 4, 5, 7))
+    seen = torch.randint(-20, 21, (3, 20, 27))
+    fixed = FixedScales.freeze(network)
+    said = fixed.of_z(z[0].int().numpy(), 37, 20, 27)
     with torch.no_grad():
-        real = network.h_s_scale(z.float(), torch.tensor([37.0]))[0].clamp(0, 63)
-    fixed = FixedScales.freeze(network.h_s_scale).indexes(z[0].int().numpy(), 37)
-    assert fixed.shape == (8, 20, 28)
-    assert np.abs(real.numpy() - fixed).max() < 0.6
+        hidden = network.h_s_scale.hidden(z.float())
+        of_z = network.h_s_scale(hidden, torch.tensor([37.0]))[:, :, :, :27]
+        found = magnitudes(seen)[None]
+        contexts = [context(found, hidden[:, :, :, :27]) for context in network.scale_context]
+    for step in range(5):
+        channels = slice(3) if step < 4 else slice(3, None)
+        change = contexts[step - 1] if step else torch.zeros(1)
+        real = (of_z[:, channels] + change).clamp(0, 63)
+        integers = fixed.indexes(said, channels, step, seen.int().numpy())
+        assert np.abs(real[0].numpy() - integers).max() < 0.6

@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from codec.entropy import BitCounter
+from codec.models.base import Halo, TileGeometry
 from codec.models.iscs import IscsConfig, IscsNetwork
-from codec.models.iscs.klt import lmbda_of, start_from_klt
-from codec.models.iscs.network import step_masks
+from codec.models.iscs.context import step_masks
+from codec.models.iscs.klt import start_from_klt
 
 TINY = IscsConfig(M=16, inner=8, encoder_blocks=1, decoder_blocks=1, Z=4, hyper=8, context=8)
+
+
+GROUPED = IscsConfig(**{**vars(TINY), "groups": (6, 5, 5)})
 
 
 def smooth_patches(count: int, side: int) -> torch.Tensor:
@@ -52,12 +57,13 @@ def test_the_klt_start_knows_the_size_of_every_latent() -> None:
     assert network.std[0] > 2 * network.std[-1]
 
 
-def test_the_stages_train_what_they_say() -> None:
-    network = IscsNetwork(TINY)
+@pytest.mark.parametrize("config", [TINY, GROUPED])
+def test_the_stages_train_what_they_say(config: IscsConfig) -> None:
+    network = IscsNetwork(config)
     x = torch.rand(2, 3, 64, 64)
     network.bits(x, torch.tensor([10.0, 90.0])).sum().backward()
     moved = {id(p) for p in network.entropy_parameters() if p.grad is not None}
-    assert moved
+    assert moved == {id(p) for p in network.entropy_parameters()}
     for name, parameter in network.named_parameters():
         if parameter.grad is not None and not name.startswith("gain."):
             assert id(parameter) in moved, name
@@ -78,7 +84,7 @@ def test_means_of_a_step_see_nothing_that_is_decoded_later() -> None:
 
 
 def test_lambda_is_log_linear_between_its_ends() -> None:
-    lmbda = lmbda_of(torch.tensor([0.0, 50.0, 100.0])).double().numpy()
+    lmbda = IscsConfig().lmbda_of(torch.tensor([0.0, 50.0, 100.0])).double().numpy()
     np.testing.assert_allclose([0.001, np.sqrt(0.001 * 0.16), 0.16], lmbda, rtol=1e-5)
 
 
@@ -93,3 +99,65 @@ def test_frozen_weights_do_not_follow_the_network() -> None:
         assert torch.equal(before[name], value), name
     with pytest.raises(RuntimeError, match="grad"):
         next(iter(frozen.network.parameters())).sum().backward()
+
+
+def shaken(config: IscsConfig) -> IscsNetwork:
+    """A network whose every parameter says something."""
+    torch.manual_seed(2)
+    network = IscsNetwork(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        network.h_s_scale.level.knots.add_(25.0)
+        network.prior_z.knots.add_(10.0)
+    return network
+
+
+@pytest.mark.parametrize("config", [TINY, GROUPED])
+def test_thawing_undoes_freezing(config: IscsConfig) -> None:
+    network = shaken(config)
+    frozen = network.freeze(skip=3)
+    thawed = frozen.thaw()
+    for name, value in network.state_dict().items():
+        assert torch.allclose(value, thawed.state_dict()[name], rtol=0.01, atol=0.06), name
+    again = thawed.freeze(skip=3)
+    for name, value in frozen.tensors().items():
+        largest = (value.double() - again.tensors()[name].double()).abs().max()
+        assert largest <= (1 if name in ("prior_z", "scales.levels") else 0), name
+
+
+def test_another_range_of_rates_keeps_what_lies_in_both() -> None:
+    network = shaken(TINY)
+    with torch.no_grad():  # linear over the rates, so that knots elsewhere say the same
+        ramp = torch.linspace(0, 1, len(network.gain.knots))[:, None]
+        network.gain.knots.copy_(ramp * torch.linspace(-1, 1, TINY.M))
+    wider = network.respan(0.0005, 0.2)
+    lmbda = torch.tensor([0.001, 0.01, 0.16, 0.0005])
+    old = network.gain(TINY.quality_of(lmbda))
+    new = wider.gain(wider.config.quality_of(lmbda))
+    assert torch.allclose(old, new, atol=1e-5)
+    assert wider.config.lmbda_of(torch.tensor(0.0)).item() == pytest.approx(0.0005)
+    assert network.config == TINY
+
+
+def test_the_groups_hold_all_channels() -> None:
+    with pytest.raises(ValueError, match="groups"):
+        IscsConfig(M=16, groups=(4, 5))
+
+
+@pytest.mark.parametrize("config", [TINY, GROUPED])
+def test_the_loss_counts_what_the_codec_writes(config: IscsConfig) -> None:
+    network = shaken(config)
+    with torch.no_grad():
+        network.h_a.leave.weight.mul_(30)
+        network.gain.knots.add_(3.0)
+        network.h_s_scale.level.knots.add_(12.0)  # wide enough that hardly a symbol escapes
+    codec = network.freeze()
+    x = smooth_patches(1, 128)
+    geometry, quality = TileGeometry(128, 128, 60), torch.tensor([60.0])
+    counter = BitCounter()
+    codec.traverse(counter, codec.analyse(x, geometry, Halo()), geometry)
+    with torch.no_grad():
+        bits = torch.stack([network(x, quality).bits for _ in range(20)]).mean().item()
+    # z is counted with noise, tables end somewhere and scales are rounded.
+    assert counter.bits == pytest.approx(bits, rel=0.03)

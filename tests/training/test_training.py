@@ -9,10 +9,12 @@ import torch
 
 from codec.datasets import read_photos
 from codec.errors import InputError, UsageError
+from codec.models.iscs import Iscs
 from codec.training import run
 from codec.training.loop import Trainer
 from codec.training.patches import Patches
 from codec.training.recipe import Stage, read_recipe
+from codec.weights import SHIPPED
 
 
 def test_a_run_goes_through_its_stages_and_ends(recipe: Path, tmp_path: Path) -> None:
@@ -21,7 +23,11 @@ def test_a_run_goes_through_its_stages_and_ends(recipe: Path, tmp_path: Path) ->
     assert (tmp_path / "run/log.jsonl").read_text().count("\n") == 2
 
 
-def test_a_run_in_pieces_sees_the_samples_of_one_run(recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimiser", ["adamw", "soap"])
+def test_a_run_in_pieces_sees_the_samples_of_one_run(
+    recipe: Path, tmp_path: Path, optimiser: str
+) -> None:
+    recipe.write_text(f'optimiser = "{optimiser}"\n' + recipe.read_text())
     whole = torch.load(run(recipe, out=tmp_path / "whole"), weights_only=True)
     run(recipe, out=tmp_path / "cut", time_limit=1e-9)  # ends after the first report
     cut = torch.load(run(recipe, out=tmp_path / "cut", resume=True), weights_only=True)
@@ -100,6 +106,10 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
         ('train = "all"', 'train = "everything"', UsageError),
         ("crop = 64", "crop = 65", UsageError),
         ("lr = 1e-3", "lr = 1e-3\nspeed = 2", UsageError),
+        ("context = 8", "contexts = 8", UsageError),
+        ("context = 8", "context = 8, groups = [4, 3]", UsageError),
+        ('precision = "float32"', 'optimiser = "sgd"', UsageError),
+        ('precision = "float32"', 'start = "iscs/unheard-of"', UsageError),
         ("[[stage]]", "[[stage", InputError),
         ('["photos"]', '["nowhere"]', InputError),
     ],
@@ -129,3 +139,16 @@ def test_photos_come_from_tar_files_and_folders_alike(recipe: Path, tmp_path: Pa
 def test_small_photos_are_left_out_and_none_at_all_is_an_error(recipe: Path) -> None:
     with pytest.raises(InputError, match="no photographs"):
         read_photos([recipe.parent / "photos"], least=1000)
+
+
+def test_a_run_can_start_from_the_shipped_weights(recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text().replace('name = "tiny"', 'name = "tiny"\nstart = "iscs"')
+    lines = [line for line in text.splitlines() if not line.startswith("network")]
+    recipe.write_text("\n".join(lines))
+    plan = read_recipe(recipe)
+    device = torch.device("cpu")
+    trainer = Trainer(plan, Patches(read_photos(plan.data), device), device)
+    shipped = SHIPPED.load(SHIPPED.find("iscs"))
+    assert isinstance(shipped, Iscs)
+    for name, value in shipped.network.state_dict().items():
+        assert torch.equal(value, trainer.network.state_dict()[name]), name
