@@ -9,9 +9,11 @@ Pure Python; docs/FORMAT.md specifies every byte. The interface:
     Limits(max_pixels=, max_pixels_per_byte=, max_tile_pixels=)
     pack(header, chunks) -> bytes               TILE chunks in raster order, others in any order
     unpack(stream, limits) -> Container         .header .chunks .tiles .find(type) -> bytes | None
+                                                with partial=True also of a file that is .cut
     scan(stream, limits) -> Scan                .header | None, .chunks of ScannedChunk(type, name,
                                                 offset, length, crc_ok), .error | None
     pack_streams({"z": b"", "y": b""}) -> bytes, unpack_streams(payload, ("z", "y")) -> dict
+    whole_streams(payload, ("z", "y")) -> dict      of a payload that is cut
     pack_varint(value) -> bytes, Reader(data)   .take .varint .left .finish: for payloads' own heads
 
 Whatever is wrong with a stream is a BitstreamError, except for a claim above `Limits`, which is a
@@ -32,7 +34,13 @@ from codec.bitstream.container import (
     unpack,
 )
 from codec.bitstream.header import Box, Colour, Header, Kind
-from codec.bitstream.wire import Reader, pack_streams, pack_varint, unpack_streams
+from codec.bitstream.wire import (
+    Reader,
+    pack_streams,
+    pack_varint,
+    unpack_streams,
+    whole_streams,
+)
 
 __all__ = [
     "SIGNATURE",
@@ -54,4 +62,5 @@ __all__ = [
     "scan",
     "unpack",
     "unpack_streams",
+    "whole_streams",
 ]

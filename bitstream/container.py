@@ -97,14 +97,18 @@ class Limits:
 @final
 @dataclass(frozen=True)
 class Container:
-    """A file whose every byte was checked: the header and all chunks but HEADER and INDEX."""
+    """A file whose every byte was checked: the header and all chunks but HEADER and INDEX.
+
+    If it is `cut`, tiles are missing or the last one that is there has not all of its payload.
+    """
 
     header: Header
     chunks: tuple[Chunk, ...]
+    cut: bool = False
 
     @property
     def tiles(self) -> tuple[bytes, ...]:
-        """The payloads of the tiles in raster order; there are `header.tiles` of them."""
+        """The payloads of the tiles in raster order; `header.tiles` of them if nothing is cut."""
         return tuple(chunk.payload for chunk in self.chunks if chunk.type == ChunkType.TILE)
 
     def find(self, kind: ChunkType) -> bytes | None:
@@ -172,8 +176,14 @@ def pack(header: Header, chunks: Iterable[Chunk]) -> bytes:
     return b"".join(parts)
 
 
-def unpack(stream: bytes, limits: Limits = Limits()) -> Container:
+def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -> Container:
     """Check every byte of a file and take it apart.
+
+    Args:
+        stream: the file.
+        limits: what it may claim.
+        partial: take a file that is cut inside or between its tiles, as far as it goes. What is
+            there of the last one has no checksum.
 
     Raises:
         BitstreamError: it is damaged, cut, too long or not ours.
@@ -190,8 +200,11 @@ def unpack(stream: bytes, limits: Limits = Limits()) -> Container:
     lengths: tuple[int, ...] | None = None
     last = int(first.type)
     tiles = 0
+    rest: bytes | None = None  # of the tile in which the file ends
     for piece in pieces:
-        payload = piece.checked()
+        if partial and piece.type == ChunkType.TILE:
+            rest = piece.there
+        payload = piece.checked() if rest is None else rest
         if piece.type <= last and not piece.type == last == ChunkType.TILE:
             raise BitstreamError(f"{piece.where}: type {piece.type} after type {last}")
         last = piece.type
@@ -204,11 +217,19 @@ def unpack(stream: bytes, limits: Limits = Limits()) -> Container:
             raise BitstreamError(f"{piece.where}: type {piece.type} is critical and not known")
 
     # The last chunk of a whole file is its last tile: a chunk behind it could be cut unseen.
-    if tiles != header.tiles or last != ChunkType.TILE:
+    if partial and rest is None and 0 < tiles < header.tiles:
+        rest = b""
+        chunks.append(Chunk(ChunkType.TILE, rest))
+    cut = rest is not None
+    if tiles > header.tiles or last != ChunkType.TILE or (tiles < header.tiles and not cut):
         raise BitstreamError(f"tiles: want {header.tiles} at the end of the file, got {tiles}")
-    container = Container(header, tuple(chunks))
-    wanted = tuple(map(len, container.tiles)) if tiles > 1 else None
-    if lengths != wanted:
+    container = Container(header, tuple(chunks), cut)
+    whole = tuple(map(len, container.tiles[:-1] if cut else container.tiles))
+    if lengths is None:
+        agrees = header.tiles == 1
+    else:
+        agrees = header.tiles > 1 and lengths[: len(whole)] == whole
+    if not agrees:
         raise BitstreamError("the index does not say where the tiles are")
     return container
 
@@ -247,6 +268,7 @@ class _Piece:
     offset: int
     payload: bytes
     crc_ok: bool
+    there: bytes | None = None  # what there is of the payload, if the file ends inside the chunk
 
     @property
     def where(self) -> str:
@@ -269,15 +291,16 @@ def _walk(stream: bytes) -> Iterator[_Piece]:
         raise BitstreamError(f"format version {version}: this package reads version {VERSION}")
     number = 0
     while reader.left:
-        offset = reader.at
+        offset, body, length = reader.at, len(stream), 0
         kind = reader.take(1, "type")[0]
         try:
-            length = reader.varint("length", reader.left)
-            head = stream[offset : reader.at]
+            length = reader.varint("length")
+            head, body = stream[offset : reader.at], reader.at
             payload = reader.take(length, "payload")
             checksum = int.from_bytes(reader.take(4, "checksum"), "little")
         except BitstreamError:
-            yield _Piece(number, kind, offset, stream[offset + 1 :], crc_ok=False)
+            there = stream[body:][:length]
+            yield _Piece(number, kind, offset, stream[offset + 1 :], crc_ok=False, there=there)
             return
         crc_ok = checksum == _checksum(number, head, payload)
         yield _Piece(number, kind, offset, payload, crc_ok)

@@ -13,7 +13,7 @@ from typing import final
 
 from codec.errors import BitstreamError
 
-__all__ = ["VARINT_MAX", "Reader", "pack_streams", "pack_varint", "unpack_streams"]
+__all__ = ["VARINT_MAX", "Reader", "pack_streams", "pack_varint", "unpack_streams", "whole_streams"]
 
 VARINT_MAX = (1 << 63) - 1  # nine bytes of seven bits: fits the signed 64 bits of other languages
 
@@ -81,6 +81,19 @@ def pack_streams(streams: Mapping[str, bytes]) -> bytes:
     """
     parts = list(streams.values())
     return b"".join([*(pack_varint(len(part)) for part in parts[:-1]), *parts])
+
+
+def whole_streams(payload: bytes, names: Sequence[str]) -> dict[str, bytes]:
+    """Those of `unpack_streams` that lie wholly in a payload that is cut; never the last."""
+    reader = Reader(payload)
+    streams: dict[str, bytes] = {}
+    try:
+        lengths = [reader.varint(f"length of {name}") for name in names[:-1]]
+        for name, length in zip(names, lengths, strict=False):
+            streams[name] = reader.take(length, f"sub-stream {name}")
+    except BitstreamError:
+        return streams
+    return streams
 
 
 def unpack_streams(payload: bytes, names: Sequence[str]) -> dict[str, bytes]:

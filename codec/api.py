@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
-from codec.bitstream import VERSION, Box, Header, Limits, scan, unpack
+from codec.bitstream import VERSION, Box, Header, Limits, scan, unpack, unpack_streams
 from codec.errors import BitstreamError, LimitError, UsageError
 from codec.io.files import read_bytes
 from codec.progress import Progress, Stopwatch, unseen
@@ -30,6 +30,7 @@ __all__ = [
     "DecodeOptions",
     "EncodeOptions",
     "Info",
+    "LayerInfo",
     "decode",
     "decode_stream",
     "encode",
@@ -51,6 +52,13 @@ class ChunkInfo(TypedDict):
     crc_ok: bool
 
 
+class LayerInfo(TypedDict):
+    """A layer as `info` reports it: its number, 0 for the core, and its bytes."""
+
+    layer: int
+    bytes: int
+
+
 class Info(TypedDict):
     """What `info` reports."""
 
@@ -63,6 +71,7 @@ class Info(TypedDict):
     frames: int
     bpp: float
     chunks: list[ChunkInfo]
+    layers: list[LayerInfo]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +116,12 @@ class DecodeOptions:
     device: str = "auto"
     layers: int | None = None
     region: tuple[int, int, int, int] | None = None
+    allow_partial: bool = False
     max_pixels: int = MAX_PIXELS
     zoo: Zoo = SHIPPED
 
     def window(self, header: Header) -> Box:
         """The part of the image that is asked for."""
-        if self.layers is not None:
-            raise UsageError("layers: the streams of this family have no layers")
         if self.region is None:
             return Box(0, 0, header.width, header.height)
         box = Box(*self.region)
@@ -188,6 +196,7 @@ def decode(
     device: str = "auto",
     layers: int | None = None,
     region: tuple[int, int, int, int] | None = None,
+    allow_partial: bool = False,
     max_pixels: int = MAX_PIXELS,
     zoo: Zoo = SHIPPED,
 ) -> Image.Image | NDArray[Any]: ...
@@ -199,6 +208,7 @@ def decode(
     device: str = "auto",
     layers: int | None = None,
     region: tuple[int, int, int, int] | None = None,
+    allow_partial: bool = False,
     max_pixels: int = MAX_PIXELS,
     zoo: Zoo = SHIPPED,
 ) -> torch.Tensor: ...
@@ -209,6 +219,7 @@ def decode(
     device: str = "auto",
     layers: int | None = None,
     region: tuple[int, int, int, int] | None = None,
+    allow_partial: bool = False,
     max_pixels: int = MAX_PIXELS,
     zoo: Zoo = SHIPPED,
 ) -> Image.Image | NDArray[Any] | torch.Tensor:
@@ -218,8 +229,10 @@ def decode(
         data: the stream, or the path of a file that holds it.
         as_tensor: give a `(C, H, W)` float32 tensor in [0, 1] on the device.
         device: `auto` (a GPU if there is one), `cpu` or `cuda`.
-        layers: of a progressive stream, how many to use.
+        layers: of a progressive stream, how many to use beside the core: 0 is the coarsest picture.
         region: `(x, y, width, height)` in pixels: only this part, at the cost of its tiles.
+        allow_partial: take a stream that is cut, up to its last whole layer; tiles of which nothing
+            is there come out flat.
         max_pixels: streams that claim more are refused.
         zoo: where weights come from.
 
@@ -235,7 +248,12 @@ def decode(
     """
     stream = data if isinstance(data, bytes) else read_bytes(data)
     options = DecodeOptions(
-        device=device, layers=layers, region=region, max_pixels=max_pixels, zoo=zoo
+        device=device,
+        layers=layers,
+        region=region,
+        allow_partial=allow_partial,
+        max_pixels=max_pixels,
+        zoo=zoo,
     )
     decoded = decode_stream(stream, options, watch=Stopwatch())
     picture = decoded.picture
@@ -273,7 +291,24 @@ def info(data: bytes | str | Path) -> Info:
             {"type": c.name, "offset": c.offset, "length": c.length, "crc_ok": c.crc_ok}
             for c in found.chunks
         ],
+        "layers": _layers(stream) if found.error is None else [],
     }
+
+
+def _layers(stream: bytes) -> list[LayerInfo]:
+    """The layers of a whole stream; none if its weights are not known or have no layers."""
+    container = unpack(stream)
+    model_id = container.header.model_id
+    entry = next((e for e in SHIPPED.manifest() if e.model_id == model_id), None)
+    if entry is None or not entry.layers:
+        return []
+    sizes = [0] * (1 + entry.layers)
+    core = len(entry.streams) - entry.layers
+    for payload in container.tiles:
+        streams = unpack_streams(payload, entry.streams)
+        for number, name in enumerate(entry.streams):
+            sizes[max(0, number - core + 1)] += len(streams[name])
+    return [{"layer": layer, "bytes": size} for layer, size in enumerate(sizes)]
 
 
 def load_model(model: str = "iscs", *, device: str = "auto", zoo: Zoo = SHIPPED) -> Model:
@@ -299,13 +334,16 @@ def decode_stream(
     stream: bytes, options: DecodeOptions, *, watch: Stopwatch, progress: Progress = unseen
 ) -> Decoded:
     """`decode` with all that is to be known about the result."""
-    container = unpack(stream, Limits(max_pixels=options.max_pixels))
+    limits = Limits(max_pixels=options.max_pixels)
+    container = unpack(stream, limits, partial=options.allow_partial)
     window = options.window(container.header)
     with watch.part("load"):
         from codec import engine
 
         model = engine.model_of(container.header, options.zoo, options.device)
-    return engine.decode_picture(container, model, window, watch=watch, progress=progress)
+    return engine.decode_picture(
+        container, model, window, layers=options.layers, watch=watch, progress=progress
+    )
 
 
 def _picture(image: object, max_pixels: int) -> Picture:

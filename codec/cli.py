@@ -156,6 +156,7 @@ def _decode(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         layers=arguments.layers,
         region=arguments.region,
+        allow_partial=arguments.allow_partial,
         max_pixels=arguments.max_pixels,
         zoo=arguments.zoo,
     )
@@ -186,11 +187,13 @@ def _info(arguments: argparse.Namespace) -> None:
         _print_json(found)
         return
     for name, value in found.items():
-        if name != "chunks":
+        if name not in ("chunks", "layers"):
             print(f"{name:15} {value:.4f}" if name == "bpp" else f"{name:15} {value}")
     for chunk in found["chunks"]:
         state = "" if chunk["crc_ok"] else "  DAMAGED"
         print(f"{chunk['type']:15} {chunk['length']} bytes at {chunk['offset']}{state}")
+    for layer in found["layers"]:
+        print(f"layer {layer['layer']:<9} {layer['bytes']} bytes")
 
 
 def _verify(arguments: argparse.Namespace) -> None:
@@ -343,7 +346,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "output", metavar="OUTPUT", help="image file, by extension; - is PNG to stdout"
     )
-    verb.add_argument("--layers", type=_count, metavar="K", help="of a progressive stream")
+    verb.add_argument(
+        "--layers", type=_whole, metavar="K", help="only the core and the first K layers; see info"
+    )
+    verb.add_argument(
+        "--allow-partial", action="store_true", help="decode what is whole of a stream that is cut"
+    )
     verb.add_argument("--region", type=_region, metavar="X,Y,W,H", help="only this part, in pixels")
     _add_common(verb)
     verb.set_defaults(run=_decode)
@@ -406,6 +414,13 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"want a whole number above 0, got {text}")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"want a whole number, got {text}")
     return value
 
 

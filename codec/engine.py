@@ -28,9 +28,10 @@ from codec.bitstream import (
     pack_streams,
     unpack,
     unpack_streams,
+    whole_streams,
 )
-from codec.entropy import Decoder, Encoder, prepare
-from codec.errors import ModelError, UsageError
+from codec.entropy import Decoder, Encoder, Silence, prepare
+from codec.errors import BitstreamError, ModelError, UsageError
 from codec.io.picture import Picture, Samples
 from codec.io.side import COLOURS, Side, read_side, side_chunks
 from codec.models.base import AbstractFamily, Symbols
@@ -133,7 +134,8 @@ class Model:
             raise ModelError(f"the stream was not made by {self.entry.name}")
         header = container.header
         x = torch.empty(1, 3, header.height, header.width, device=self.device)
-        tiles = _decode_tiles(container, self, _whole(header), _Digest(), Stopwatch(), unseen)
+        watch = Stopwatch()
+        tiles = _decode_tiles(container, self, _whole(header), None, _Digest(), watch, unseen)
         for box, x_hat in tiles:
             rows, columns = _rows_columns(box)
             x[:, :, rows, columns] = torch.nan_to_num(x_hat).clamp(0, 1)
@@ -217,17 +219,26 @@ def decode_picture(
     model: Model,
     window: Box,
     *,
+    layers: int | None = None,
     watch: Stopwatch,
     progress: Progress = unseen,
 ) -> Decoded:
-    """The part of the picture in a stream that lies in `window`."""
+    """The part of the picture in a stream that lies in `window`, from its first `layers`.
+
+    Raises:
+        UsageError: there are not so many layers.
+        BitstreamError: a payload is damaged, or cut before its first tile's first layer is whole.
+    """
+    if layers is not None and not 0 <= layers <= model.family.layers:
+        raise UsageError(f"layers: want 0 to {model.family.layers} of this stream, got {layers}")
     side = read_side(container)
     peak = 2**side.bit_depth - 1
     colour: Samples = np.empty(
         (window.height, window.width, side.channels), np.uint8 if peak == 255 else np.uint16
     )
     digest = _Digest()
-    for box, x_hat in _decode_tiles(container, model, window, digest, watch, progress):
+    tiles = _decode_tiles(container, model, window, layers, digest, watch, progress)
+    for box, x_hat in tiles:
         here, there = _overlap(box, window)
         with watch.part("transform"):
             part = _cut_tensor(x_hat, here)
@@ -283,18 +294,25 @@ def _decode_tiles(
     container: Container,
     model: Model,
     window: Box,
+    layers: int | None,
     digest: _Digest,
     watch: Stopwatch,
     progress: Progress,
 ) -> Iterator[tuple[Box, Tensor]]:
-    header, family, payloads = container.header, model.family, container.tiles
+    header, family = container.header, model.family
 
     def latents(number: int) -> Tensor:
         geometry = geometry_of(header, number)
         with watch.part("entropy"):
-            decoder = Decoder(unpack_streams(payloads[number], family.streams))
-            symbols = family.traverse(decoder, None, geometry)
-            decoder.finish()
+            streams = _streams(container, number, family, layers)
+            if streams:
+                known = family.layers - len(family.streams) + len(streams)
+                geometry = replace(geometry, layers=known)
+                decoder = Decoder(streams)
+                symbols = family.traverse(decoder, None, geometry)
+                decoder.finish()
+            else:
+                symbols = family.traverse(Silence(), None, geometry)
             digest.add(symbols)
         return family.dequantise(symbols, geometry)
 
@@ -307,6 +325,25 @@ def _decode_tiles(
         yield tile
         done = tile[0].top + tile[0].height - window.top
         progress(min(1.0, done / window.height))
+
+
+def _streams(
+    container: Container, number: int, family: AbstractFamily, layers: int | None
+) -> dict[str, bytes]:
+    """The sub-streams of a tile up to `layers`; none if a cut file has not all that it needs."""
+    names = family.streams
+    needed = len(names) - family.layers
+    last = len(container.tiles) - 1
+    if container.cut and number >= last:
+        streams = whole_streams(container.tiles[number] if number == last else b"", names)
+        if len(streams) < needed:
+            if number == 0:
+                raise BitstreamError("the stream is cut before its first layer is whole")
+            return {}
+    else:
+        streams = unpack_streams(container.tiles[number], names)
+    kept = names if layers is None else names[: needed + layers]
+    return {name: stream for name, stream in streams.items() if name in kept}
 
 
 @final

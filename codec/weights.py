@@ -38,6 +38,8 @@ class Entry:
         recipe: how it was trained.
         default: whether the family's name alone means this entry.
         rd: measured rate and distortion.
+        streams: names of the sub-streams of a tile.
+        layers: how many of them, the last ones, only add detail.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Entry:
     recipe: str
     default: bool = False
     rd: Mapping[str, Any] = field(default_factory=dict)
+    streams: Sequence[str] = ()
+    layers: int = 0
 
     @property
     def model_id(self) -> bytes:

@@ -2,10 +2,19 @@
 
 Tables, gaussian_tables         frozen integer tables, made when weights are exported
 Encoder, Decoder, BitCounter    the three directions of one walk; `open` gives a stream
+Silence                         a decoder of nothing, where a file is cut
 Method                          RANGE for few symbols or wide tables, RANS for many symbols
 """
 
-from codec.entropy.coder import AbstractCoder, BitCounter, Decoder, Encoder, Method, prepare
+from codec.entropy.coder import (
+    AbstractCoder,
+    BitCounter,
+    Decoder,
+    Encoder,
+    Method,
+    Silence,
+    prepare,
+)
 from codec.entropy.stream import AbstractStream
 from codec.entropy.tables import IntArray, Tables, gaussian_tables
 
@@ -17,6 +26,7 @@ __all__ = [
     "Encoder",
     "IntArray",
     "Method",
+    "Silence",
     "Tables",
     "gaussian_tables",
     "prepare",

@@ -33,7 +33,7 @@ from codec.entropy.stream import (
 from codec.entropy.tables import IntArray, Tables
 from codec.errors import BitstreamError
 
-__all__ = ["AbstractCoder", "BitCounter", "Decoder", "Encoder", "Method", "prepare"]
+__all__ = ["AbstractCoder", "BitCounter", "Decoder", "Encoder", "Method", "Silence", "prepare"]
 
 
 class Method(Enum):
@@ -107,6 +107,19 @@ class Decoder(AbstractCoder):
             raise BitstreamError(f"streams {unread} were not read")
         for stream in self._streams.values():
             stream.finish()
+
+
+@final
+class Silence(AbstractCoder, AbstractStream):
+    """A decoder of nothing: where a file is cut, every symbol is 0. All its streams are one."""
+
+    def open(self, name: str, method: Method) -> AbstractStream:
+        """See `AbstractCoder.open`."""
+        return self
+
+    def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
+        """See `AbstractStream.code`."""
+        return np.zeros(len(indexes), np.int32)
 
 
 @final

@@ -36,12 +36,13 @@ class TileGeometry:
     """What the header says about one tile: all that `traverse` may know besides the weights.
 
     `height` and `width` are the tile's own pixels, at least 1 each, without any halo; `quality` is
-    the rate point, 0..100.
+    the rate point, 0..100. `layers` is how many of the family's layers to decode, None for all.
     """
 
     height: int
     width: int
     quality: int
+    layers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,15 @@ class AbstractFamily(ABC):
     """A frozen codec. `stride` and `halo` are pixels: the size of a latent, the reach of a filter.
 
     A tile's side is a multiple of `tile_multiple`, except at the image's right and bottom border.
-    `streams` are the names of the sub-streams in the order in which `traverse` opens them.
+    `streams` are the names of the sub-streams in the order in which `traverse` opens them; the last
+    `layers` of them only add detail, and a tile decodes without the last ones.
     """
 
     stride: int
     halo: int
     tile_multiple: int
     streams: tuple[str, ...]
+    layers: int
 
     @classmethod
     @abstractmethod
@@ -89,7 +92,10 @@ class AbstractFamily(ABC):
     def traverse(
         self, coder: AbstractCoder, symbols: Symbols | None, geometry: TileGeometry
     ) -> Symbols:
-        """Code all symbols of one tile in their one order; `None` when decoding."""
+        """Code all symbols of one tile in their one order; `None` when decoding.
+
+        With fewer `geometry.layers` than there are, the symbols of the others are 0.
+        """
 
     @abstractmethod
     def dequantise(self, symbols: Symbols, geometry: TileGeometry) -> Tensor:

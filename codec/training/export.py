@@ -107,6 +107,8 @@ def export(state: Path, recipe: Path, zoo: Path) -> Path:
             "recipe": f"recipes/{recipe.name}, {saved['counters']['samples']} samples",
             "default": True,
             "rd": {},
+            "streams": codec.streams,
+            "layers": codec.layers,
         }
     )
     manifest.write_text(json.dumps(entries, indent=2) + "\n")

@@ -80,6 +80,7 @@ class Iscs(AbstractFamily):
         self._core = network.config.core
         groups = network.config.groups
         self.streams = ("z", *(f"y{g}" for g in range(len(groups)))) if groups else ("z", "y")
+        self.layers = len(groups[1:])
         blocks = max(network.config.encoder_blocks, network.config.decoder_blocks)
         # Each block's depthwise 3x3 reaches 8 pixels further; the stride rounds it up.
         self.halo = -(-8 * (blocks + 1) // self.stride) * self.stride
@@ -179,15 +180,15 @@ class Iscs(AbstractFamily):
             code(
                 stream, slice(core), coding.scales.indexes(said, slice(core), step, y[:core]), mask
             )
-        if self.network.config.groups:
+        groups = self.network.config.groups[1:][: geometry.layers]
+        if groups:
             indexes = coding.scales.indexes(said, slice(core, None), STEPS, y[:core])
-            first = core
-            for name, count in zip(self.streams[2:], self.network.config.groups[1:], strict=True):
-                part = slice(first, first + count)
-                everywhere = np.ones((count, h, w), bool)
-                table = indexes[first - core : first - core + count]
-                code(coder.open(name, Method.RANS), part, table, everywhere)
-                first += count
+        first = core
+        for name, count in zip(self.streams[2:], groups, strict=False):
+            table = indexes[first - core : first - core + count]
+            everywhere = np.ones(table.shape, bool)
+            code(coder.open(name, Method.RANS), slice(first, first + count), table, everywhere)
+            first += count
         return {"z": z, "y": y.reshape(-1)}
 
     def _core_masks(self, h: int, w: int) -> Iterator[Mask]:

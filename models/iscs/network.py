@@ -46,7 +46,6 @@ __all__ = [
     "HyperAnalysis",
     "IscsConfig",
     "IscsNetwork",
-    "MeanNetwork",
     "Output",
     "ScaleNetwork",
     "Synthesis",

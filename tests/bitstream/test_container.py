@@ -101,6 +101,23 @@ def test_every_truncation_is_refused(file, data):
         unpack(stream[: data.draw(st.integers(0, len(stream) - 1))])
 
 
+@given(files(), st.data())
+def test_a_cut_file_gives_what_is_there_of_its_tiles_if_asked(file, data):
+    stream = pack(*file)
+    cut = stream[: data.draw(st.integers(0, len(stream) - 1))]
+    whole = unpack(stream)
+    assert unpack(stream, partial=True) == whole
+    try:
+        part = unpack(cut, partial=True)
+    except BitstreamError:
+        assert cut[:-1].count(bytes([ChunkType.TILE])) < 2 or len(cut) < len(stream) - 1
+        return
+    assert part.cut
+    assert part.header == whole.header
+    assert part.tiles[:-1] == whole.tiles[: len(part.tiles) - 1]
+    assert whole.tiles[len(part.tiles) - 1].startswith(part.tiles[-1])
+
+
 @given(files(), st.binary(min_size=1, max_size=20))
 def test_bytes_behind_the_last_tile_are_refused(file, tail):
     with pytest.raises(BitstreamError):

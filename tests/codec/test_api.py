@@ -211,9 +211,52 @@ def test_a_missing_file_is_refused(tmp_path, zoo):
             call(tmp_path / "missing")
 
 
-def test_a_family_without_layers_refuses_to_count_them(zoo):
-    with pytest.raises(UsageError, match="layers"):
-        codec.decode(codec.encode(image_of_mode("L"), model="toy", zoo=zoo), layers=1, zoo=zoo)
+def test_fewer_layers_give_a_coarser_picture_and_more_than_all_are_refused(zoo):
+    image = np.asarray(image_of_mode("RGB", 40, 40))
+    data = codec.encode(image, model="toy", quality=100, zoo=zoo)
+    whole, core = (np.asarray(codec.decode(data, layers=k, zoo=zoo)) for k in (1, 0))
+    np.testing.assert_array_equal(image, whole)
+    assert core.shape == image.shape
+    np.testing.assert_array_equal(image[::16, ::16, 0], core[::16, ::16, 0])  # in the first stream
+    assert (core == 0).mean() > 0.9
+    for layers in (-1, 2):
+        with pytest.raises(UsageError, match="layers"):
+            codec.decode(data, layers=layers, zoo=zoo)
+
+
+def test_a_cut_stream_decodes_to_what_is_whole_only_when_asked(zoo):
+    image = np.asarray(image_of_mode("RGB", 1040, 40))  # two tiles
+    data = codec.encode(image, model="toy", quality=100, zoo=zoo)
+    container = unpack(data)
+    first_end = data.index(container.tiles[0]) + len(container.tiles[0]) + 4
+    seen = set()
+    for size in range(len(data)):
+        if size % 97 and abs(size - first_end) > 8:
+            continue
+        with pytest.raises(BitstreamError):
+            codec.decode(data[:size], zoo=zoo)
+        try:
+            part = np.asarray(codec.decode(data[:size], allow_partial=True, zoo=zoo))
+        except BitstreamError:
+            assert size < data.index(container.tiles[0]) + len(container.tiles[0])
+            seen.add("nothing")
+            continue
+        assert part.shape == image.shape
+        if size >= first_end:
+            np.testing.assert_array_equal(image[:, :1024], part[:, :1024])
+            seen.add("first tile")
+        else:
+            np.testing.assert_array_equal(image[::16, :1024:16, 0], part[::16, :1024:16, 0])
+            seen.add("core of the first tile")
+    assert seen == {"nothing", "core of the first tile", "first tile"}
+    np.testing.assert_array_equal(image, codec.decode(data, allow_partial=True, zoo=zoo))
+
+
+def test_damage_is_refused_also_where_a_cut_is_not(zoo):
+    data = bytearray(codec.encode(image_of_mode("RGB", 40, 40), model="toy", zoo=zoo))
+    data[-10] ^= 1
+    with pytest.raises(BitstreamError):
+        codec.decode(bytes(data), allow_partial=True, zoo=zoo)
 
 
 def test_the_limit_on_pixels_holds_in_both_directions(zoo):
@@ -285,7 +328,8 @@ def test_info_says_what_is_in_a_stream(zoo):
     data = codec.encode(image_of_mode("RGBA", 23, 19), model="toy", zoo=zoo)
     found = codec.info(data)
     assert set(found) == {
-        "format_version", "family", "model_id", "kind", "width", "height", "frames", "bpp", "chunks"
+        "format_version", "family", "model_id", "kind", "width", "height", "frames", "bpp", "chunks",
+        "layers",
     }  # fmt: skip
     assert (found["width"], found["height"], found["frames"]) == (23, 19, 1)
     assert found["bpp"] == 8 * len(data) / (23 * 19)

@@ -52,6 +52,7 @@ class Toy(AbstractFamily):
     stride = STRIDE
     tile_multiple = STRIDE
     streams = ("head", "body")
+    layers = 1
 
     def __init__(self, radius):
         self.radius = radius
@@ -81,10 +82,11 @@ class Toy(AbstractFamily):
         for name, channels, method in (
             ("head", HEAD, Method.RANGE),
             ("body", 3 * STRIDE**2 - HEAD, Method.RANS),
-        ):
+        )[: 1 if geometry.layers == 0 else 2]:
             indexes = np.zeros(channels * count, np.int32)
             given = None if symbols is None else symbols[name]
             found[name] = coder.open(name, method).code(given, tables, indexes)
+        found.setdefault("body", np.zeros((3 * STRIDE**2 - HEAD) * count, np.int32))
         return found
 
     def dequantise(self, symbols, geometry):
