@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "WORTH",
     "add_noise",
     "dead_zone",
     "gaussian_bits",
@@ -37,19 +38,26 @@ def round_towards_zero(y: Tensor, offset: Tensor) -> Tensor:
     return y.sign() * torch.floor(y.abs() + (0.5 - offset))
 
 
-def dead_zone(scales: Tensor) -> Tensor:
+WORTH = 6 / math.log(2)
+"""Bits that a squared error of one step is worth, if steps are those of reverse water-filling.
+
+Distortion d costs d / (2 ln 2 d') bits at slope d' = step^2 / 12.
+"""
+
+
+def dead_zone(scales: Tensor, worth: float | Tensor = WORTH) -> Tensor:
     """The offset of `round_towards_zero` that a symbol's bits are worth, at most 0.45.
 
-    A coefficient quantised in steps that reverse water-filling gives weighs its squared error e (in
-    steps) at 6 / ln 2 e bits: distortion d costs d / (2 ln 2 d') bits at slope d' = step^2 / 12. So
-    rounding to 1 instead of 0 pays from 1/2 + (bits(1) - bits(0)) ln 2 / 12 on.
+    A value u is rounded to 1 instead of 0 if worth u^2 - worth (1 - u)^2 > bits(1) - bits(0), that
+    is from u = 1/2 + (bits(1) - bits(0)) / (2 worth) on.
 
     Args:
         scales: of zero-mean Gaussians, any shape, at least 0.11.
+        worth: bits that a squared error of one step is worth, above 0; broadcast to `scales`.
     """
     zero = torch.zeros_like(scales)
     dearer = gaussian_bits(zero + 1, zero, scales) - gaussian_bits(zero, zero, scales)
-    return (dearer * (math.log(2) / 12)).clamp(0, 0.45)
+    return (dearer / (2 * worth)).clamp(0, 0.45)
 
 
 class _LowerBound(torch.autograd.Function):

@@ -328,8 +328,8 @@ def test_info_says_what_is_in_a_stream(zoo):
     data = codec.encode(image_of_mode("RGBA", 23, 19), model="toy", zoo=zoo)
     found = codec.info(data)
     assert set(found) == {
-        "format_version", "family", "model_id", "kind", "width", "height", "frames", "bpp", "chunks",
-        "layers",
+        "format_version", "family", "model_id", "kind", "width", "height", "frames", "bpp",
+        "chunks", "layers",
     }  # fmt: skip
     assert (found["width"], found["height"], found["frames"]) == (23, 19, 1)
     assert found["bpp"] == 8 * len(data) / (23 * 19)
