@@ -161,7 +161,8 @@ def encode(
         target_bpp: the best file of at most so many bits per pixel, all bytes counted.
         target_size: the best file of at most so many bytes.
         target_psnr: the smallest file of at least so many dB, over the colour at its bit depth.
-        effort: 0 to 9, how hard the encoder searches; a family without a search does not use it.
+        effort: 0 to 9, how many rounds the encoder searches for a smaller file of the same quality;
+            each takes about as long as decoding twice. A family without a search does not use it.
         device: `auto` (a GPU if there is one), `cpu` or `cuda`.
         max_pixels: larger images are refused.
         zoo: where weights come from.
@@ -327,7 +328,9 @@ def encode_picture(
 
         model = engine.find_model(options.model, options.zoo, options.device)
     rate = options.rate(picture.width * picture.height)
-    return engine.encode_picture(picture, model, rate, watch=watch, progress=progress)
+    return engine.encode_picture(
+        picture, model, rate, effort=options.effort, watch=watch, progress=progress
+    )
 
 
 def decode_stream(

@@ -173,6 +173,7 @@ def encode_picture(
     model: Model,
     rate: Rate,
     *,
+    effort: int = 0,
     watch: Stopwatch,
     progress: Progress = unseen,
 ) -> Encoded:
@@ -200,10 +201,12 @@ def encode_picture(
 
     def stream(quality: int, progress: Progress) -> bytes:
         head = header(quality)
-        return pack(head, [*side, *_encode_tiles(model, pixels, head, watch, progress)])
+        tiles = _encode_tiles(model, pixels, head, watch, progress, effort=effort)
+        return pack(head, [*side, *tiles])
 
     def psnr(quality: int, progress: Progress) -> float:
-        return _psnr(picture.colour, model, pixels, header(quality), watch, progress)
+        head = header(quality)
+        return _psnr(picture.colour, model, pixels, head, watch, progress, effort=effort)
 
     if rate.bytes_max is not None:
         return Encoded(*_largest_within(rate.bytes_max, stream, progress), model.entry)
@@ -276,12 +279,18 @@ def _device(name: str) -> torch.device:
 
 
 def _encode_tiles(
-    model: Model, pixels: Pixels, header: Header, watch: Stopwatch, progress: Progress
+    model: Model,
+    pixels: Pixels,
+    header: Header,
+    watch: Stopwatch,
+    progress: Progress,
+    *,
+    effort: int = 0,
 ) -> list[Chunk]:
     chunks = []
     for number in range(header.tiles):
         with watch.part("transform"):
-            symbols = analyse_tile(model.family, pixels, header, number)
+            symbols = analyse_tile(model.family, pixels, header, number, effort=effort)
         with watch.part("entropy"):
             encoder = Encoder()
             model.family.traverse(encoder, symbols, geometry_of(header, number))
@@ -417,11 +426,13 @@ def _psnr(
     header: Header,
     watch: Stopwatch,
     progress: Progress,
+    *,
+    effort: int,
 ) -> float:
     """Decibels between the colour and what its stream decodes to, before any palette."""
 
     def latents(number: int) -> Tensor:
-        symbols = analyse_tile(model.family, pixels, header, number)
+        symbols = analyse_tile(model.family, pixels, header, number, effort=effort)
         return model.family.dequantise(symbols, geometry_of(header, number))
 
     peak = 2**header.bit_depth - 1

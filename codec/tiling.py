@@ -32,7 +32,12 @@ def geometry_of(header: Header, number: int) -> TileGeometry:
 
 
 def analyse_tile(
-    family: AbstractFamily, pixels: Callable[[Box], Tensor], header: Header, number: int
+    family: AbstractFamily,
+    pixels: Callable[[Box], Tensor],
+    header: Header,
+    number: int,
+    *,
+    effort: int = 0,
 ) -> Symbols:
     """The symbols of one tile.
 
@@ -41,6 +46,7 @@ def analyse_tile(
         pixels: gives the `(1, 3, height, width)` of a box inside the image, in [0, 1].
         header: of the image.
         number: of the tile in raster order.
+        effort: 0 to 9, how hard to search.
     """
     box = header.box(number)
     below = header.height - box.top - box.height
@@ -63,7 +69,7 @@ def analyse_tile(
     missing = (0, max(0, halo.right - beside), 0, max(0, halo.bottom - below))
     if any(missing):
         x = functional.pad(x, missing, mode="replicate")
-    return family.analyse(x, geometry_of(header, number), halo)
+    return family.analyse(x, geometry_of(header, number), halo, effort=effort)
 
 
 def reconstruct(

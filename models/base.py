@@ -79,13 +79,14 @@ class AbstractFamily(ABC):
         """
 
     @abstractmethod
-    def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo) -> Symbols:
+    def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo, *, effort: int = 0) -> Symbols:
         """Turn pixels into the symbols of one tile; the encoder's half.
 
         Args:
             x: `(1, 3, halo.top + height + halo.bottom, halo.left + width + halo.right)` in [0, 1].
             geometry: of the tile without its halo.
             halo: how much of `x` belongs to neighbours.
+            effort: 0 to 9, how hard to search for symbols that cost less; may be without effect.
         """
 
     @abstractmethod

@@ -10,6 +10,7 @@ from torch import Tensor
 __all__ = [
     "WORTH",
     "add_noise",
+    "bits_of_one",
     "dead_zone",
     "gaussian_bits",
     "lower_bound",
@@ -45,18 +46,22 @@ Distortion d costs d / (2 ln 2 d') bits at slope d' = step^2 / 12.
 """
 
 
-def dead_zone(scales: Tensor, worth: float | Tensor = WORTH) -> Tensor:
+def bits_of_one(scales: Tensor) -> Tensor:
+    """How many bits more a 1 costs than a 0 under zero-mean Gaussians of `scales`, any shape."""
+    zero = torch.zeros_like(scales)
+    return gaussian_bits(zero + 1, zero, scales) - gaussian_bits(zero, zero, scales)
+
+
+def dead_zone(dearer: Tensor, worth: float | Tensor = WORTH) -> Tensor:
     """The offset of `round_towards_zero` that a symbol's bits are worth, at most 0.45.
 
-    A value u is rounded to 1 instead of 0 if worth u^2 - worth (1 - u)^2 > bits(1) - bits(0), that
-    is from u = 1/2 + (bits(1) - bits(0)) / (2 worth) on.
+    A value u is rounded to 1 instead of 0 if worth u^2 - worth (1 - u)^2 > dearer, that is from
+    u = 1/2 + dearer / (2 worth) on.
 
     Args:
-        scales: of zero-mean Gaussians, any shape, at least 0.11.
-        worth: bits that a squared error of one step is worth, above 0; broadcast to `scales`.
+        dearer: `bits_of_one` of each value's scale, any shape.
+        worth: bits that a squared error of one step is worth, above 0; broadcast to `dearer`.
     """
-    zero = torch.zeros_like(scales)
-    dearer = gaussian_bits(zero + 1, zero, scales) - gaussian_bits(zero, zero, scales)
     return (dearer / (2 * worth)).clamp(0, 0.45)
 
 

@@ -23,6 +23,7 @@ from torch.nn import functional
 from codec.entropy import (
     AbstractCoder,
     AbstractStream,
+    BitCounter,
     IntArray,
     Method,
     Tables,
@@ -37,7 +38,8 @@ from codec.models.iscs.network import (
     scale_of,
 )
 from codec.models.iscs.scales import FixedScales, table_of_rates
-from codec.models.quantize import round_towards_zero
+from codec.models.iscs.search import Found, refine
+from codec.models.quantize import WORTH, dead_zone, round_towards_zero
 
 __all__ = ["Coding", "Iscs"]
 
@@ -121,8 +123,8 @@ class Iscs(AbstractFamily):
 
     # ---- encoder only
 
-    @torch.inference_mode()
-    def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo) -> Symbols:
+    @torch.no_grad()
+    def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo, *, effort: int = 0) -> Symbols:
         """Turn pixels into the symbols of one tile; see `AbstractFamily.analyse`."""
         network, stride = self.network, self.stride
         h, w = self._latent_size(geometry)
@@ -139,19 +141,60 @@ class Iscs(AbstractFamily):
         padded = functional.pad(y, (0, -w % 4, 0, -h % 4))
         z_hat = torch.round(network.h_a(padded, norm)).clamp(-SYMBOL_MAX, SYMBOL_MAX)
         z = _integers(z_hat[0])
-        said = self.coding.scales.of_z(z, geometry.quality, h, w)
-        found = np.zeros((network.config.M, h, w), np.int32)
+        if effort:
+            own = x[:, :, halo.top :, halo.left :][:, :, : geometry.height, : geometry.width]
+            found = self._search(own, y, z, geometry, rounds=effort)
+        else:
+            found = self._quantise(y, z, geometry)
+        return {"z": z.reshape(-1), "y": found.symbols.reshape(-1)}
+
+    def _quantise(
+        self, y: Tensor, z: IntArray, geometry: TileGeometry, worth: float | Tensor = WORTH
+    ) -> Found:
+        """Round latents `(1, M, h, w)`; `worth` as in `dead_zone`, or of each channel `(M, 1, 1)`."""
+        network, coding = self.network, self.coding
+        h, w = self._latent_size(geometry)
+        said = coding.scales.of_z(z, geometry.quality, h, w)
+        symbols = np.zeros((network.config.M, h, w), np.int32)
 
         def nearest(channels: slice, step: int, mean: Tensor, mask: Tensor) -> Tensor:
-            tables = self.coding.scales.indexes(said, channels, step, found[: self._core])
+            tables = coding.scales.indexes(said, channels, step, symbols[: self._core])
             indexes = torch.from_numpy(tables).to(self._device)
-            rounded = round_towards_zero(y[:, channels] - mean, network.dead_zones[indexes])
-            rounded = rounded.clamp(-SYMBOL_MAX, SYMBOL_MAX) * mask * (indexes >= self.coding.skip)
-            found[channels] += _integers(rounded[0])
+            price = worth[channels] if isinstance(worth, Tensor) else worth
+            offset = dead_zone(network.dearer[indexes], price)
+            rounded = round_towards_zero(y[:, channels] - mean, offset)
+            rounded = rounded.clamp(-SYMBOL_MAX, SYMBOL_MAX) * mask * (indexes >= coding.skip)
+            symbols[channels] += _integers(rounded[0])
             return rounded
 
-        self._means(z, geometry, nearest)
-        return {"z": z.reshape(-1), "y": found.reshape(-1)}
+        return Found(symbols, self._means(z, geometry, nearest))
+
+    def _search(
+        self, x: Tensor, y: Tensor, z: IntArray, geometry: TileGeometry, *, rounds: int
+    ) -> Found:
+        """`refine` for the pixels x `(1, 3, height, width)` of a tile."""
+        quality = self._quality(geometry)
+        inverse = self.network.inverse_gain(quality).exp()
+
+        def synthesise(y_hat: Tensor) -> Tensor:
+            x_hat: Tensor = self.network.g_s(y_hat * inverse, quality)
+            return x_hat[:, :, : geometry.height, : geometry.width]
+
+        def bits_of(symbols: IntArray) -> float:
+            counter = BitCounter()
+            self.traverse(counter, {"z": z.reshape(-1), "y": symbols.reshape(-1)}, geometry)
+            return counter.bits
+
+        return refine(
+            x,
+            y,
+            quantise=lambda y, worth: self._quantise(y, z, geometry, worth),
+            synthesise=synthesise,
+            bits_of=bits_of,
+            # lambda weighs the mean over pixels and channels against bits per pixel.
+            worth_of_pixel=float(self.network.config.lmbda_of(quality)) * 255**2 / 3,
+            rounds=rounds,
+        )
 
     # ---- both directions
 

@@ -32,7 +32,14 @@ from codec.models.iscs.context import (
     magnitudes,
 )
 from codec.models.layers import QUALITY_MAX, BottleneckBlock, RateTable
-from codec.models.quantize import add_noise, dead_zone, gaussian_bits, lower_bound, round_ste
+from codec.models.quantize import (
+    add_noise,
+    bits_of_one,
+    dead_zone,
+    gaussian_bits,
+    lower_bound,
+    round_ste,
+)
 
 if TYPE_CHECKING:
     from codec.models.iscs.codec import Iscs
@@ -208,11 +215,11 @@ class ScaleNetwork(nn.Module):
 class IscsNetwork(nn.Module):
     """All of it, with the gains of the rates.
 
-    `std` is each latent's usual size, `dead_zones` the rounding offset of each level.
+    `std` is each latent's usual size, `dearer` what a 1 costs more than a 0 at each level.
     """
 
     std: Tensor
-    dead_zones: Tensor
+    dearer: Tensor
 
     def __init__(self, config: IscsConfig) -> None:
         super().__init__()
@@ -241,8 +248,8 @@ class IscsNetwork(nn.Module):
         self.inverse_gain = RateTable(config.M)
         self.prior_z = RateTable(config.Z, value=level_of(1.0))
         self.register_buffer("std", torch.ones(config.M))
-        zones = dead_zone(scale_of(torch.arange(float(LEVELS))))
-        self.register_buffer("dead_zones", zones, persistent=False)
+        dearer = bits_of_one(scale_of(torch.arange(float(LEVELS))))
+        self.register_buffer("dearer", dearer, persistent=False)
 
     def entropy_parameters(self) -> list[nn.Parameter]:
         """What stage `entropy` trains: everything that gives bits and moves no pixel."""
@@ -295,7 +302,7 @@ class IscsNetwork(nn.Module):
 
     def _offset(self, levels: Tensor) -> Tensor:
         """The dead zone of each level, `(...)`, as the frozen codec's rounded levels have it."""
-        return self.dead_zones[levels.detach().round().clamp(0, LEVELS - 1).long()]
+        return dead_zone(self.dearer[levels.detach().round().clamp(0, LEVELS - 1).long()])
 
     def forward(self, x: Tensor, quality: Tensor) -> Output:
         """x: `(N, 3, H, W)` in [0, 1], H and W multiples of 64; quality: `(N,)` in [0, 100]."""
