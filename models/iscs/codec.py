@@ -151,7 +151,7 @@ class Iscs(AbstractFamily):
     def _quantise(
         self, y: Tensor, z: IntArray, geometry: TileGeometry, worth: float | Tensor = WORTH
     ) -> Found:
-        """Round latents `(1, M, h, w)`; `worth` as in `dead_zone`, or of each channel `(M, 1, 1)`."""
+        """Round latents `(1, M, h, w)`; `worth` as in `dead_zone`, or by channel, `(M, 1, 1)`."""
         network, coding = self.network, self.coding
         h, w = self._latent_size(geometry)
         said = coding.scales.of_z(z, geometry.quality, h, w)

@@ -272,8 +272,8 @@ class IscsNetwork(nn.Module):
         norm = gain * self.std[:, None, None]
         y = y * gain
         z = self.h_a(y, norm).float()
-        bits_z = gaussian_bits(add_noise(z), torch.zeros_like(z), scale_of(self.prior_z(quality)))
         z_hat = round_ste(z)
+        bits_z = _bits_of_symbols(z, z_hat, scale_of(self.prior_z(quality)))
         hidden = self.h_s_scale.hidden(z_hat)
         levels = self.h_s_scale(hidden, quality).float()
         features = self.h_s_mean.features(z_hat)
@@ -297,7 +297,7 @@ class IscsNetwork(nn.Module):
             levels = torch.cat([levels, others], dim=1)
             means = torch.cat([means, mean], dim=1)
             y_hat = torch.cat([y_hat, mean + symbol], dim=1)
-        bits_y = _bits_of_symbols(y, y_hat, means, scale_of(levels))
+        bits_y = _bits_of_symbols(y - means, y_hat - means, scale_of(levels))
         return y_hat, bits_y.sum((1, 2, 3)) + bits_z.sum((1, 2, 3))
 
     def _offset(self, levels: Tensor) -> Tensor:
@@ -342,14 +342,16 @@ class IscsNetwork(nn.Module):
         return Iscs.freeze(self, skip=skip)
 
 
-def _bits_of_symbols(y: Tensor, y_hat: Tensor, means: Tensor, scales: Tensor) -> Tensor:
-    """What the symbols `y_hat - means` cost; all `(N, M, h, w)`.
+def _bits_of_symbols(values: Tensor, symbols: Tensor, scales: Tensor) -> Tensor:
+    """What the symbols cost that `values` are rounded to; all `(N, C, h, w)`, `scales` broadcast.
 
-    Scales learn from the symbols that are really coded; y and the means, for which those are steps
-    without a slope, from noise in place of rounding.
+    Scales learn from the symbols that are really coded. The values, for which those are steps
+    without a slope, learn from noise in place of rounding (docs/models.md: of all that was tried,
+    this saved most).
     """
-    noisy = gaussian_bits(add_noise(y), means, scales.detach())
-    coded = gaussian_bits((y_hat - means).detach(), torch.zeros_like(y), scales)
+    zero = torch.zeros_like(values)
+    noisy = gaussian_bits(add_noise(values), zero, scales.detach())
+    coded = gaussian_bits(symbols.detach(), zero, scales)
     return coded + noisy - noisy.detach()
 
 
