@@ -50,12 +50,15 @@ __all__ = [
     "SCALE_MAX",
     "SCALE_MIN",
     "Analysis",
+    "Coded",
     "HyperAnalysis",
     "IscsConfig",
     "IscsNetwork",
     "Output",
+    "Said",
     "ScaleNetwork",
     "Synthesis",
+    "join",
     "level_of",
     "scale_of",
 ]
@@ -114,6 +117,40 @@ class Output(NamedTuple):
 
     x_hat: Tensor
     bits: Tensor
+
+
+class Said(NamedTuple):
+    """What z tells of y, all `(N, C, h, w)` but `quality` and the `bits` of z, which are `(N,)`.
+
+    `y` and its usual size `norm` are in steps; `hidden` is what the scales, `features` what the
+    means are made of; `levels` are those of the scales without any context.
+    """
+
+    y: Tensor
+    norm: Tensor
+    quality: Tensor
+    bits: Tensor
+    hidden: Tensor
+    levels: Tensor
+    features: Tensor
+
+
+class Coded(NamedTuple):
+    """Some channels after quantisation, `(N, C, h, w)`: symbols, their means and scale levels."""
+
+    symbols: Tensor
+    means: Tensor
+    levels: Tensor
+
+    @property
+    def y_hat(self) -> Tensor:
+        """What the decoder has, in steps."""
+        return self.means + self.symbols
+
+
+def join(first: Coded, then: Coded) -> Coded:
+    """The channels of both, one after the other."""
+    return Coded(*(torch.cat(pair, dim=1) for pair in zip(first, then, strict=True)))
 
 
 @final
@@ -268,37 +305,59 @@ class IscsNetwork(nn.Module):
         Returns:
             `y_hat` in steps of quantisation; bits of each sample, y and z together, `(N,)`.
         """
+        said = self.code_z(y, quality)
+        coded = self.code_core(said)
+        if self.config.groups:
+            others = slice(self.config.core, None)
+            context, means = self.scale_context[-1], self.auxiliary_means
+            coded = join(coded, self.code_group(said, coded, others, context, means))
+        return coded.y_hat, said.bits + self.bits_of(said, coded)
+
+    def code_z(self, y: Tensor, quality: Tensor) -> Said:
+        """Quantise z and say what it tells of y; arguments as of `code`."""
         gain = self.gain(quality).exp()
         norm = gain * self.std[:, None, None]
         y = y * gain
         z = self.h_a(y, norm).float()
         z_hat = round_ste(z)
-        bits_z = _bits_of_symbols(z, z_hat, scale_of(self.prior_z(quality)))
+        bits = _bits_of_symbols(z, z_hat, scale_of(self.prior_z(quality))).sum((1, 2, 3))
         hidden = self.h_s_scale.hidden(z_hat)
         levels = self.h_s_scale(hidden, quality).float()
         features = self.h_s_mean.features(z_hat)
+        return Said(y, norm, quality, bits, hidden, levels, features)
 
+    def code_core(self, said: Said) -> Coded:
+        """Quantise the core, step by step."""
         core = self.config.core
-        y_core, core_norm, core_levels = y[:, :core], norm[:, :core], levels[:, :core]
-        y_hat = means = symbols = torch.zeros_like(y_core)
+        y, norm, levels = said.y[:, :core], said.norm[:, :core], said.levels[:, :core]
+        coded = Coded(torch.zeros_like(y), torch.zeros_like(y), levels)
         for k in range(STEPS):
+            symbols, means, levels = coded
             mask = self.h_s_mean.mask(k, *y.shape[2:])
             if k and self.scale_context:
-                change = self.scale_context[k - 1](magnitudes(symbols), hidden)
-                core_levels = core_levels + change.float() * mask
-            mean = self.h_s_mean.step(k, features, y_hat / core_norm, quality) * (core_norm * mask)
-            symbol = round_ste(y_core * mask - mean, self._offset(core_levels)) * mask
-            symbols, means, y_hat = symbols + symbol, means + mean, y_hat + mean + symbol
-        levels, others = core_levels, levels[:, core:]
-        if self.config.groups:
-            others = others + self.scale_context[-1](magnitudes(symbols), hidden).float()
-            mean = self.auxiliary_means(features, y_hat / core_norm, quality) * norm[:, core:]
-            symbol = round_ste(y[:, core:] - mean, self._offset(others))
-            levels = torch.cat([levels, others], dim=1)
-            means = torch.cat([means, mean], dim=1)
-            y_hat = torch.cat([y_hat, mean + symbol], dim=1)
-        bits_y = _bits_of_symbols(y - means, y_hat - means, scale_of(levels))
-        return y_hat, bits_y.sum((1, 2, 3)) + bits_z.sum((1, 2, 3))
+                change = self.scale_context[k - 1](magnitudes(symbols), said.hidden)
+                levels = levels + change.float() * mask
+            mean = self.h_s_mean.step(k, said.features, coded.y_hat / norm, said.quality)
+            mean = mean * (norm * mask)
+            symbol = round_ste(y * mask - mean, self._offset(levels)) * mask
+            coded = Coded(symbols + symbol, means + mean, levels)
+        return coded
+
+    def code_group(
+        self, said: Said, seen: Coded, channels: slice, context: nn.Module, means: nn.Module
+    ) -> Coded:
+        """Quantise some channels at once, given the first ones, `seen`."""
+        levels = said.levels[:, channels]
+        levels = levels + context(magnitudes(seen.symbols), said.hidden).float()
+        norm = said.norm[:, : seen.symbols.shape[1]]
+        mean = means(said.features, seen.y_hat / norm, said.quality) * said.norm[:, channels]
+        symbols = round_ste(said.y[:, channels] - mean, self._offset(levels))
+        return Coded(symbols, mean, levels)
+
+    def bits_of(self, said: Said, coded: Coded) -> Tensor:
+        """What all symbols of y cost, of each sample, `(N,)`."""
+        scales = scale_of(coded.levels)
+        return _bits_of_symbols(said.y - coded.means, coded.symbols, scales).sum((1, 2, 3))
 
     def _offset(self, levels: Tensor) -> Tensor:
         """The dead zone of each level, `(...)`, as the frozen codec's rounded levels have it."""
