@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -118,7 +118,8 @@ def export(state: Path, recipe: Path, zoo: Path) -> Path:
     """Write the weights of a training `state` into `zoo` and list them last in its manifest.
 
     The running average of the weights is what ships. An entry of the same name stays before it, so
-    that streams made with it still decode.
+    that streams made with it still decode. What is the default of its family stays so under a new
+    name; that is for the manifest's editor to change.
     """
     plan = read_recipe(recipe)
     saved = torch.load(state, map_location="cpu", weights_only=True)
@@ -142,7 +143,7 @@ def export(state: Path, recipe: Path, zoo: Path) -> Path:
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "decode_kmac_per_pixel": round(decode_macs(network) / 1000, 2),
             "recipe": f"recipes/{recipe.name}, {saved['counters']['samples']} samples",
-            "default": True,
+            "default": _is_default(plan.name, entries),
             "rd": {},
             "streams": codec.streams,
             "layers": codec.layers,
@@ -150,6 +151,12 @@ def export(state: Path, recipe: Path, zoo: Path) -> Path:
     )
     manifest.write_text(json.dumps(entries, indent=2) + "\n")
     return file
+
+
+def _is_default(name: str, entries: Sequence[dict[str, Any]]) -> bool:
+    """Whether new weights are what the family's name alone means: the first are, and successors."""
+    family = [entry for entry in entries if entry["family"] == name.partition("/")[0]]
+    return not family or any(entry["default"] for entry in family if entry["name"] == name)
 
 
 def decode_macs(network: IscsNetwork, side: int = 256) -> float:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from codec.entropy import BitCounter
@@ -16,8 +17,9 @@ from codec.weights import Zoo
 TINY = IscsConfig(M=8, inner=8, encoder_blocks=1, decoder_blocks=1, Z=4, hyper=8, context=8)
 
 
+@pytest.mark.parametrize("default", [True, False])
 def test_exported_weights_load_from_the_zoo_and_leave_older_ones_there(
-    recipe: Path, tmp_path: Path
+    recipe: Path, tmp_path: Path, default: bool
 ) -> None:
     recipe.write_text(recipe.read_text().replace('name = "tiny"', 'name = "iscs/tiny"'))
     zoo = tmp_path / "zoo"
@@ -30,12 +32,16 @@ def test_exported_weights_load_from_the_zoo_and_leave_older_ones_there(
         "parameters": 1,
         "decode_kmac_per_pixel": 1.0,
         "recipe": "none",
+        "default": default,
     }
-    (zoo / "manifest.json").write_text(json.dumps([older]))
+    other = {**older, "name": "iscs/other", "default": not default}
+    (zoo / "manifest.json").write_text(json.dumps([older, other]))
     file = export(run(recipe, out=tmp_path / "run"), recipe, zoo)
     entries = Zoo(zoo).manifest()
-    assert [entry.file for entry in entries] == ["older.safetensors", file.name]
+    assert [entry.file for entry in entries[::2]] == ["older.safetensors", file.name]
     entry = Zoo(zoo).find("iscs/tiny")
+    assert entry.file == file.name
+    assert Zoo(zoo).find("iscs").name == ("iscs/tiny" if default else "iscs/other")
     family = Zoo(zoo).load(entry)
     geometry = TileGeometry(64, 64, 50)
     symbols = family.analyse(torch.rand(1, 3, 64, 64), geometry, Halo())
