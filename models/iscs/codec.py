@@ -40,7 +40,7 @@ from codec.models.iscs.network import (
 from codec.models.iscs.scales import FixedScales, table_of_rates
 from codec.models.iscs.search import Found, refine
 from codec.models.layers import QUALITY_MAX
-from codec.models.quantize import WORTH, dead_zone, round_towards_zero
+from codec.models.quantize import dead_zone, round_towards_zero
 
 __all__ = ["Coding", "Iscs"]
 
@@ -160,10 +160,8 @@ class Iscs(AbstractFamily):
             found = self._quantise(y, z, geometry)
         return {"z": z.reshape(-1), "y": found.symbols.reshape(-1)}
 
-    def _quantise(
-        self, y: Tensor, z: IntArray, geometry: TileGeometry, worth: float | Tensor = WORTH
-    ) -> Found:
-        """Round latents `(1, M, h, w)`; `worth` as in `dead_zone`, or by channel, `(M, 1, 1)`."""
+    def _quantise(self, y: Tensor, z: IntArray, geometry: TileGeometry) -> Found:
+        """Round latents `(1, M, h, w)`, and say what they decode to."""
         network, coding = self.network, self.coding
         h, w = self._latent_size(geometry)
         said = coding.scales.of_z(z, geometry.quality, h, w)
@@ -172,8 +170,7 @@ class Iscs(AbstractFamily):
         def nearest(channels: slice, step: int, mean: Tensor, mask: Tensor) -> Tensor:
             tables = coding.scales.indexes(said, channels, step, symbols[: self._core])
             indexes = torch.from_numpy(tables).to(self._device)
-            price = worth[channels] if isinstance(worth, Tensor) else worth
-            offset = dead_zone(network.dearer[indexes], price)
+            offset = dead_zone(network.dearer[indexes])
             rounded = round_towards_zero(y[:, channels] - mean, offset)
             rounded = rounded.clamp(-SYMBOL_MAX, SYMBOL_MAX) * mask * (indexes >= coding.skip)
             symbols[channels] += _integers(rounded[0])
@@ -200,7 +197,7 @@ class Iscs(AbstractFamily):
         return refine(
             x,
             y,
-            quantise=lambda y, worth: self._quantise(y, z, geometry, worth),
+            quantise=lambda y: self._quantise(y, z, geometry),
             synthesise=synthesise,
             bits_of=bits_of,
             # lambda weighs the mean over pixels and channels against bits per pixel.
