@@ -470,8 +470,13 @@ class FailedError(Exception):
     """A promise that was not kept."""
 
 
-def judge(case: Case) -> str:
-    """What came of a case: `decoded`, or the name of the error that refused it.
+def judge(stream: bytes, number: int, symbols: str | None = None) -> str:
+    """What came of a stream: `decoded`, or the name of the error that refused it.
+
+    Args:
+        stream: any bytes.
+        number: chooses how to decode: all, what is there, the first layer, a region.
+        symbols: the SHA-256 of the symbols that a damaged stream may decode to.
 
     Raises:
         FailedError, or whatever is no CodecError.
@@ -480,35 +485,31 @@ def judge(case: Case) -> str:
     part = replace(whole, allow_partial=True)
     ways = (whole, part, replace(whole, layers=0), replace(whole, region=(0, 0, 1, 1)))
     with _refusal() as info_refused:
-        codec.info(case.stream)
-    if not case.forged:
+        codec.info(stream)
+    if symbols is not None:
         with _refusal():  # part of a chunk has no checksum: no promise about its symbols
-            decode_stream(case.stream, part, watch=Stopwatch())
+            decode_stream(stream, part, watch=Stopwatch())
+    options = ways[number % len(ways)] if symbols is None else whole
     with _refusal() as refused:
-        _decode(case, ways[case.number % len(ways)] if case.forged else whole)
+        found = decode_stream(stream, options, watch=Stopwatch())
     if refused:
         return refused[0]
-    if info_refused and not case.forged:
-        raise FailedError("it decodes, and `info` refuses it")
+    if symbols is not None and (info_refused or found.symbols_sha256 != symbols):
+        raise FailedError("silent wrong output: damaged, and it decodes to other symbols")
+    declared = unpack(stream, partial=options.allow_partial).header
+    size = options.window(declared)[2:]
+    picture = found.picture
+    if (picture.width, picture.height, picture.bit_depth) != (*size, declared.bit_depth):
+        raise FailedError(f"{picture.width}x{picture.height}, and it declares {size}")
+    with Image.open(io.BytesIO(write_picture(picture, "PNG"))) as image:
+        if image.size != size:
+            raise FailedError(f"written as {image.size}, and it declares {size}")
     return "decoded"
 
 
-def _decode(case: Case, options: DecodeOptions) -> None:
-    decoded = decode_stream(case.stream, options, watch=Stopwatch())
-    if not case.forged and decoded.symbols_sha256 != case.seed.symbols:
-        raise FailedError("silent wrong output: damaged, and it decodes to other symbols")
-    declared = unpack(case.stream).header
-    size = options.window(declared)[2:]
-    picture = decoded.picture
-    if (picture.width, picture.height, picture.bit_depth) != (*size, declared.bit_depth):
-        raise FailedError(f"{picture.width}x{picture.height}, and it declares {size}")
-    try:
-        file = write_picture(picture, "PNG")
-    except CodecError as error:
-        raise FailedError(f"decoded, but no PNG: {error}") from error
-    with Image.open(io.BytesIO(file)) as image:
-        if image.size != size:
-            raise FailedError(f"written as {image.size}, and it declares {size}")
+def judge_case(case: Case) -> str:
+    """`judge` for a case of a run."""
+    return judge(case.stream, case.number, None if case.forged else case.seed.symbols)
 
 
 @contextmanager
@@ -539,8 +540,8 @@ def work(known: Sequence[Seed], seed: int, numbers: range, pipe: Connection) -> 
     torch.set_num_threads(1)
     with tempfile.TemporaryFile() as errors:
         os.dup2(errors.fileno(), 2)
-        for case in (Case(0, first, "", False, first.stream) for first in known):
-            judge(case)  # weights are loaded, kernels compiled
+        for sound in known:
+            judge(sound.stream, 0, sound.symbols)  # weights are loaded, kernels compiled
         begin = _peak_mb()
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         virtual = int(re.search(r"VmSize:\s+(\d+)", status)[1]) * 1024  # type: ignore[index]
@@ -552,7 +553,7 @@ def work(known: Sequence[Seed], seed: int, numbers: range, pipe: Connection) -> 
             case = make_case(known, seed, number)
             started, reason = time.perf_counter(), ""
             try:
-                came = judge(case)
+                came = judge_case(case)
             except BaseException:
                 came, reason = "failed", traceback.format_exc(limit=-4)
             if os.fstat(errors.fileno()).st_size:
@@ -660,7 +661,7 @@ def main() -> None:
     if options.only is not None:
         case = make_case(known, options.seed, options.only)
         print(f"{case.mutation} of {case.seed.name}, {case.seed.model}: {len(case.stream)} bytes")
-        print(judge(case))
+        print(judge_case(case))
         return
     started = time.perf_counter()
     outcomes = run(known, options.seed, options.count, options.jobs)
