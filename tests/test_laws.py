@@ -224,6 +224,31 @@ def test_damage_behind_the_checksum_gives_symbols_or_a_codec_error(
     assert family.dequantise(symbols, geometry).shape[2:] == (3, 4)
 
 
+AUDIT = """
+import sys
+from pathlib import Path
+
+import codec
+
+stream = Path(sys.argv[1]).read_bytes()
+codec.decode(stream)  # whatever is imported late is imported now
+watched = "ctypes exec import open os pickle shutil socket subprocess".split()
+seen = []
+sys.addaudithook(lambda *what: seen.append(what) if what[0].split(".")[0] in watched else None)
+codec.decode(stream)
+codec.info(stream)
+print(*{Path(str(args[0])).name if event == "open" else event for event, args in seen})
+"""
+
+
+def test_decoding_opens_the_list_of_weights_and_nothing_else(name: str) -> None:
+    stream = VECTORS / name / "alpha.bin"
+    done = subprocess.run(
+        [sys.executable, "-c", AUDIT, str(stream)], capture_output=True, check=True, text=True
+    )
+    assert done.stdout.split() == ["manifest.json"]
+
+
 def test_loading_a_family_imports_no_other(name: str) -> None:
     code = f"import sys, codec; codec.load_model({name!r}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
