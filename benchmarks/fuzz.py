@@ -457,13 +457,16 @@ class Case:
 
 def make_case(known: Sequence[Seed], seed: int, number: int) -> Case:
     """Case `number` of a run: the same for ever from the same seeds."""
-    draw = random.Random(f"{seed}/{number}")
-    forged = draw.random() < 0.75
-    mutation = draw.choice(FORGERY if forged else DAMAGE)
+    draw, mutation = _begin(seed, number)
     chosen = draw.choice(known)
     alike = [other for other in known if other.names == chosen.names]
     stream = mutation(draw, chosen, alike if draw.random() < 0.8 else known)
-    return Case(number, chosen, mutation.__name__, forged, stream)
+    return Case(number, chosen, mutation.__name__, mutation in FORGERY, stream)
+
+
+def _begin(seed: int, number: int) -> tuple[random.Random, Mutation]:
+    draw = random.Random(f"{seed}/{number}")
+    return draw, draw.choice(FORGERY if draw.random() < 0.75 else DAMAGE)
 
 
 class FailedError(Exception):
@@ -624,14 +627,13 @@ def report(known: Sequence[Seed], seed: int, outcomes: Sequence[Outcome]) -> dic
     table: dict[str, Counter[str]] = {}
     failures = []
     for outcome in outcomes:
-        case = make_case(known, seed, outcome.number)
-        table.setdefault(case.mutation, Counter())[outcome.came] += 1
+        mutation = _begin(seed, outcome.number)[1].__name__
+        table.setdefault(mutation, Counter())[outcome.came] += 1
         if outcome.came == "failed":
+            case = make_case(known, seed, outcome.number)
             CORPUS.mkdir(exist_ok=True)
             (CORPUS / f"fuzz-{seed}-{case.number}.bin").write_bytes(case.stream)
-            failures.append(
-                {"only": case.number, "mutation": case.mutation, "reason": outcome.reason}
-            )
+            failures.append({"only": case.number, "mutation": mutation, "reason": outcome.reason})
     slowest = max(outcomes, key=lambda outcome: outcome.seconds)
     largest = max(outcomes, key=lambda outcome: outcome.peak)
     damage, forgery = (
