@@ -511,7 +511,9 @@ def judge(stream: bytes, number: int, symbols: str | None = None) -> str:
 
 
 def judge_case(case: Case) -> str:
-    """`judge` for a case of a run."""
+    """`judge` for a case of a run; `unchanged` if its mutation came to nothing."""
+    if case.stream == case.seed.stream:
+        return "unchanged"
     return judge(case.stream, case.number, None if case.forged else case.seed.symbols)
 
 
