@@ -36,7 +36,7 @@ import time
 import traceback
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -70,7 +70,7 @@ from codec.io.picture import PILLOWS
 from codec.io.writing import write_picture
 from codec.progress import Stopwatch
 from codec.tiling import analyse_tile, geometry_of
-from codec.weights import SHIPPED
+from codec.weights import SHIPPED, Entry
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT / "tests/corpus"
@@ -139,10 +139,10 @@ def _images() -> Iterator[tuple[str, Any, int]]:
         yield f"{width}x{height}", photo[:height, :width], quality
 
 
-def seeds() -> list[Seed]:
-    """All of them, with each of the shipped weights."""
+def seeds(entries: Iterable[Entry]) -> list[Seed]:
+    """A stream of every kind of image, with each of these weights."""
     found = []
-    for entry in SHIPPED.manifest():
+    for entry in entries:
         names = SHIPPED.load(entry).streams
         streams = {
             name: codec.encode(image, quality=quality, model=entry.name)
@@ -661,7 +661,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, metavar="N", help="repeat one case, here")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/fuzz.json")
     options = parser.parse_args()
-    known = seeds()
+    known = seeds(SHIPPED.manifest())
     if options.only is not None:
         case = make_case(known, options.seed, options.only)
         print(f"{case.mutation} of {case.seed.name}, {case.seed.model}: {len(case.stream)} bytes")
