@@ -19,7 +19,7 @@ CORPUS = sorted((ROOT / "tests/corpus").glob("*.bin"))
 
 @pytest.fixture(scope="module")
 def seeds():
-    return fuzz.seeds([SHIPPED.find("iscs/small")])
+    return fuzz.seeds(entry for entry in SHIPPED.manifest() if entry.name == "iscs/small")
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
