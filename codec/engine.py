@@ -53,7 +53,8 @@ __all__ = [
 ]
 
 # In a forked process OpenMP waits for ever for the threads that its parent had; one needs none.
-os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+if hasattr(os, "register_at_fork"):  # Windows knows no fork
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 QUALITIES = range(101)
 Pixels = Callable[[Box], Tensor]

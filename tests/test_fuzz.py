@@ -11,6 +11,7 @@ import pytest
 from benchmarks import fuzz
 from codec.bitstream import scan
 from codec.errors import BitstreamError
+from codec.weights import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 CORPUS = sorted((ROOT / "tests/corpus").glob("*.bin"))
@@ -18,7 +19,7 @@ CORPUS = sorted((ROOT / "tests/corpus").glob("*.bin"))
 
 @pytest.fixture(scope="module")
 def seeds():
-    return [seed for seed in fuzz.seeds() if seed.model == "iscs/small"]
+    return fuzz.seeds(entry for entry in SHIPPED.manifest() if entry.name == "iscs/small")
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)

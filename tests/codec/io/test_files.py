@@ -86,8 +86,9 @@ def test_a_folder_that_may_not_be_written_to_is_refused_and_keeps_its_file():
 
 
 WRITE = """
-import sys
+import signal, sys
 from codec.io.files import write_whole
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
 print(flush=True)
 while True:
     write_whole(sys.argv[1], sys.argv[2].encode() * 3_000_000)
