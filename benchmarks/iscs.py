@@ -95,8 +95,10 @@ def cached_latents(network: IscsNetwork, patches: Patches) -> tuple[Tensor, Tens
     """Latents `(CACHED, M, 16, 16)` of random patches, and the rate of each."""
     generator = torch.Generator().manual_seed(0)
     quality = 100 * torch.rand(CACHED, generator=generator)
+    numbers = torch.rand(CACHED, 4, generator=generator)
     parts = [
-        network.g_a(patches.draw(BATCH, 256, generator), rates) for rates in quality.split(BATCH)
+        network.g_a(patches.draw(some, 256), rates)
+        for some, rates in zip(numbers.split(BATCH), quality.split(BATCH), strict=True)
     ]
     return torch.cat(parts), quality
 
@@ -104,7 +106,7 @@ def cached_latents(network: IscsNetwork, patches: Patches) -> tuple[Tensor, Tens
 @torch.no_grad()
 def damage(network: IscsNetwork, patches: Patches) -> Tensor:
     """What the squared error grows by if a channel is held at its mean, `(M,)`, at quality 50."""
-    x = patches.draw(ABLATED, 256, torch.Generator().manual_seed(1))
+    x = patches.draw(torch.rand(ABLATED, 4, generator=torch.Generator().manual_seed(1)), 256)
     quality = torch.full((ABLATED,), 50.0)
     y = network.g_a(x, quality)
     error = (network.g_s(y, quality) - x).square().mean()

@@ -2,7 +2,7 @@
 
     python benchmarks/training.py recipes/iscs.toml [--steps 200]
 
-Patches are noise of the right size, so no data is needed. Compiling and the KLT start are left out.
+Patches are noise of the right size, so no data is needed. Compiling is left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codec.models.iscs import IscsConfig, IscsNetwork
 from codec.models.layers import macs
 from codec.training import loop
 from codec.training.export import decode_macs
@@ -38,9 +37,10 @@ def main() -> None:
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 256, (3, 512, 512), dtype=np.uint8) for _ in range(8)]
     recipe = dataclasses.replace(plan, stages=(stage,))
-    _, report = loop.Trainer(recipe, Patches(photos, device), device).reports()
+    trainer = loop.Trainer(recipe, Patches(photos, device), device)
+    _, report = trainer.reports()
 
-    network = IscsNetwork(IscsConfig(**plan.network))
+    network = trainer.network.cpu()
     x, quality = torch.zeros(1, 3, 256, 256), torch.zeros(1)
     result = {
         "recipe": options.recipe.name,

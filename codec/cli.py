@@ -258,11 +258,14 @@ def _models(arguments: argparse.Namespace) -> None:
         ]
         _print_json({"models": rows})
         return
+    newest = {entry.name: entry for entry in entries}
     for entry in entries:
+        role = f", the default of {entry.family}" if entry.default else ""
+        if entry is not newest[entry.name]:
+            role = ", for streams made with it"
         print(
             f"{entry.name:16} {entry.model_id.hex()}  {entry.parameters / 1e6:.1f} M parameters, "
-            f"{entry.decode_kmac_per_pixel:g} kMAC to decode a pixel"
-            f"{', the default of ' + entry.family if entry.default else ''}"
+            f"{entry.decode_kmac_per_pixel:g} kMAC to decode a pixel{role}"
         )
 
 

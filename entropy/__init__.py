@@ -1,6 +1,6 @@
 """Integers to bytes and back: tables, a range coder, interleaved rANS. Knows no network, no file.
 
-Tables, gaussian_tables         frozen integer tables, made when weights are exported
+Tables, gaussian_tables, ..._pmf frozen integer tables, made when weights are exported
 Encoder, Decoder, BitCounter    the three directions of one walk; `open` gives a stream
 Silence                         a decoder of nothing, where a file is cut
 Method                          RANGE for few symbols or wide tables, RANS for many symbols
@@ -16,7 +16,7 @@ from codec.entropy.coder import (
     prepare,
 )
 from codec.entropy.stream import AbstractStream
-from codec.entropy.tables import IntArray, Tables, gaussian_tables
+from codec.entropy.tables import IntArray, Tables, gaussian_pmf, gaussian_tables
 
 __all__ = [
     "AbstractCoder",
@@ -28,6 +28,7 @@ __all__ = [
     "Method",
     "Silence",
     "Tables",
+    "gaussian_pmf",
     "gaussian_tables",
     "prepare",
 ]

@@ -18,7 +18,7 @@ from typing import TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PRECISION_MAX", "SYMBOL_MAX", "IntArray", "Tables", "gaussian_tables"]
+__all__ = ["PRECISION_MAX", "SYMBOL_MAX", "IntArray", "Tables", "gaussian_pmf", "gaussian_tables"]
 
 IntArray: TypeAlias = NDArray[np.int32]
 
@@ -112,18 +112,27 @@ def gaussian_tables(
         tail_mass: the support is symmetric, reaches at least from -1 to 1, and leaves at most this
             probability to the escape.
     """
-    from scipy.special import ndtr, ndtri
+    from scipy.special import ndtri
 
     reach = -float(ndtri(tail_mass / 2))
-    pmfs, offsets = [], []
-    for scale in scales:
-        last = max(1, math.ceil(reach * scale - 0.5))
-        distance = np.abs(np.arange(-last, last + 1))
-        # Both ends of a bin in the lower tail, where a difference of small numbers is accurate.
-        inside = ndtr((0.5 - distance) / scale) - ndtr((-0.5 - distance) / scale)
-        pmfs.append(np.append(inside, 2 * ndtr(-(last + 0.5) / scale)))
-        offsets.append(-last)
-    return Tables.from_pmfs(pmfs, offsets, precision)
+    lasts = [max(1, math.ceil(reach * scale - 0.5)) for scale in scales]
+    pmfs = [gaussian_pmf(scale, last) for scale, last in zip(scales, lasts, strict=True)]
+    return Tables.from_pmfs(pmfs, [-last for last in lasts], precision)
+
+
+def gaussian_pmf(scale: float, last: int) -> NDArray[np.float64]:
+    """Probabilities of -last..last and of all other integers, `(2 last + 2,)`; export time only.
+
+    Args:
+        scale: standard deviation of a zero-mean Gaussian, integrated over unit bins; above 0.
+        last: at least 1.
+    """
+    from scipy.special import ndtr
+
+    distance = np.abs(np.arange(-last, last + 1))
+    # Both ends of a bin in the lower tail, where a difference of small numbers is accurate.
+    inside = ndtr((0.5 - distance) / scale) - ndtr((-0.5 - distance) / scale)
+    return np.append(inside, 2 * ndtr(-(last + 0.5) / scale))
 
 
 def _check(cdf: NDArray[np.uint32], offsets: IntArray, sizes: IntArray, precision: int) -> None:

@@ -52,17 +52,16 @@ def bits_of_one(scales: Tensor) -> Tensor:
     return gaussian_bits(zero + 1, zero, scales) - gaussian_bits(zero, zero, scales)
 
 
-def dead_zone(dearer: Tensor, worth: float | Tensor = WORTH) -> Tensor:
+def dead_zone(dearer: Tensor) -> Tensor:
     """The offset of `round_towards_zero` that a symbol's bits are worth, at most 0.45.
 
-    A value u is rounded to 1 instead of 0 if worth u^2 - worth (1 - u)^2 > dearer, that is from
-    u = 1/2 + dearer / (2 worth) on.
+    A value u is rounded to 1 instead of 0 if WORTH u^2 - WORTH (1 - u)^2 > dearer, that is from
+    u = 1/2 + dearer / (2 WORTH) on.
 
     Args:
         dearer: `bits_of_one` of each value's scale, any shape.
-        worth: bits that a squared error of one step is worth, above 0; broadcast to `dearer`.
     """
-    return (dearer / (2 * worth)).clamp(0, 0.45)
+    return (dearer / (2 * WORTH)).clamp(0, 0.45)
 
 
 class _LowerBound(torch.autograd.Function):

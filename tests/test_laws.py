@@ -163,6 +163,39 @@ def test_a_stream_decodes_in_a_fresh_process_with_any_number_of_threads(
         assert image.size == (140, 120)
 
 
+def test_each_layer_brings_the_picture_closer(name: str, family: AbstractFamily) -> None:
+    image = photo(128, 192)
+    stream = codec.encode(image, quality=90, model=name)
+    errors = [
+        np.square(np.asarray(codec.decode(stream, layers=k), np.float64) - image).mean()
+        for k in range(family.layers + 1)
+    ]
+    assert errors == sorted(set(errors), reverse=True)
+    np.testing.assert_array_equal(
+        np.asarray(codec.decode(stream)), np.asarray(codec.decode(stream, layers=family.layers))
+    )
+
+
+def test_a_stream_cut_within_a_layer_decodes_to_the_layers_before_it(
+    name: str, family: AbstractFamily
+) -> None:
+    stream = codec.encode(photo(128, 192), quality=90, model=name)
+    sizes = [layer["bytes"] for layer in codec.info(stream)["layers"]]
+    assert len(sizes) == (family.layers + 1 if family.layers else 0)
+    behind = 4  # the checksum
+    for layer in range(family.layers, 0, -1):
+        assert sizes[layer] > 0
+        # All of this layer but its first byte is missing.
+        cut = stream[: len(stream) - behind - sizes[layer] + 1]
+        behind += sizes[layer]
+        with pytest.raises(BitstreamError):
+            codec.decode(cut)
+        np.testing.assert_array_equal(
+            np.asarray(codec.decode(stream, layers=layer - 1)),
+            np.asarray(codec.decode(cut, allow_partial=True)),
+        )
+
+
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(place=st.floats(0, 1, exclude_max=True))
 def test_a_cut_stream_is_refused(name: str, place: float) -> None:
@@ -207,6 +240,10 @@ GOLDEN = {
     "tiles": (lambda: photo(40, 1100), 10),
     "grey": (lambda: photo(70, 33)[:, :, 0], 100),
     "alpha": (lambda: np.dstack([photo(31, 47), np.indices((31, 47)).sum(0).astype(np.uint8)]), 75),
+    "groups-photo": (lambda: photo(96, 130), 50),
+    "groups-pixel": (lambda: photo(1, 1), 0),
+    "groups-tiles": (lambda: photo(40, 1100), 10),
+    "groups-grey": (lambda: photo(70, 33)[:, :, 0], 100),
 }
 
 
@@ -232,7 +269,8 @@ def test_golden_streams_decode_to_the_symbols_they_were_made_of(
 
 
 def write_golden(path: Path, stream: bytes) -> None:
-    """A stream, the hash of its symbols, and what it decodes to here."""
+    """A stream, the hash of its symbols, and what it decodes to here; none is written twice."""
+    assert not path.exists(), f"{path} is there already, and vectors never change"
     decoded = decode_stream(stream, DecodeOptions(), watch=Stopwatch())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(stream)

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -21,9 +21,17 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from codec.datasets import read_photos
-from codec.entropy import AbstractCoder, AbstractStream, IntArray, Method, Tables
+from codec.entropy import (
+    AbstractCoder,
+    AbstractStream,
+    IntArray,
+    Method,
+    Tables,
+    gaussian_pmf,
+)
 from codec.models.base import Halo, TileGeometry
 from codec.models.iscs import Iscs, IscsConfig, IscsNetwork
+from codec.models.iscs.network import scale_of
 from codec.models.layers import QUALITY_MAX, macs
 from codec.training.recipe import read_recipe
 
@@ -32,41 +40,50 @@ __all__ = ["decode_macs", "export", "fit_tables"]
 PHOTOS = 96
 QUALITIES = range(0, QUALITY_MAX + 1, 10)
 PRIOR_SYMBOLS = 4096.0  # a table's Gaussian counts for as much as so many symbols
-SKIP = 8  # scale 0.29: behind the dead zone hardly a symbol of 1000 is not 0
+PRIOR_SYMBOLS_Z = 32.0  # the same of z, which has a table for each channel and rate
+SKIP = 4  # scale 0.18: behind the dead zone hardly a symbol of 1000 is not 0
 
 
 @final
 class _Histogram(AbstractCoder, AbstractStream):
-    """A coder that only counts: which symbols each table was asked to code."""
+    """A coder that only counts: which symbols of y each table was asked to code."""
 
     def __init__(self, tables: Tables) -> None:
         self.counts = np.zeros((len(tables.sizes), tables.cdf.shape[1] - 1))
+        self._counting = False
 
     def open(self, name: str, method: Method) -> AbstractStream:
-        """Every stream is this one."""
+        """Every stream is this one; those of y count."""
+        self._counting = name != "z"
         return self
 
     def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
         """Count `symbols` by table and entry; what has no entry is an escape, the last one."""
         if symbols is None:
             raise ValueError("a histogram has nothing to decode")
-        np.add.at(self.counts, (indexes, tables.entries(symbols, indexes)), 1.0)
+        if self._counting:
+            np.add.at(self.counts, (indexes, tables.entries(symbols, indexes)), 1.0)
         return symbols
 
 
 def fit_tables(codec: Iscs, photos: Sequence[NDArray[np.uint8]]) -> Iscs:
-    """`codec` with tables that follow what it really codes, the same in both directions of sign.
+    """`codec` with tables that follow what it really codes.
 
-    Each table becomes its counts over `photos` at all qualities plus its own Gaussian, worth 4096
-    symbols: no Gaussian is exactly what is left after rounding and prediction.
+    Each table of y becomes its counts over `photos` at all qualities plus its own Gaussian, worth
+    4096 symbols, the same in both directions of sign: no Gaussian is exactly what is left after
+    rounding and prediction. z gets a table for each channel and every tenth quality, made likewise.
     """
     tables = codec.coding.tables
     histogram = _Histogram(tables)
+    symbols_z: list[list[IntArray]] = [[] for _ in QUALITIES]
+    Z = codec.coding.prior_z.shape[1]
     for number, photo in enumerate(photos):
         x = torch.from_numpy(photo)[None].float() / 255
-        for quality in QUALITIES[number % 2 :: 2]:
-            geometry = TileGeometry(x.shape[2], x.shape[3], quality)
-            codec.traverse(histogram, codec.analyse(x, geometry, Halo()), geometry)
+        for place in range(number % 2, len(QUALITIES), 2):
+            geometry = TileGeometry(x.shape[2], x.shape[3], QUALITIES[place])
+            symbols = codec.analyse(x, geometry, Halo())
+            codec.traverse(histogram, symbols, geometry)
+            symbols_z[place].append(symbols["z"].reshape(Z, -1))
     gaussians = np.diff(tables.cdf.astype(np.float64), axis=1) / 2**tables.precision
     pmfs = []
     for size, counts, gaussian in zip(tables.sizes, histogram.counts, gaussians, strict=True):
@@ -74,14 +91,35 @@ def fit_tables(codec: Iscs, photos: Sequence[NDArray[np.uint8]]) -> Iscs:
         total[:-1] = (total[:-1] + total[-2::-1]) / 2
         pmfs.append(total / total.sum())
     fitted = Tables.from_pmfs(pmfs, tables.offsets, tables.precision)
-    return Iscs(codec.network, dataclasses.replace(codec.coding, tables=fitted))
+    tables_z = _tables_of_z(codec.coding.prior_z, symbols_z, tables.precision)
+    coding = dataclasses.replace(codec.coding, tables=fitted, tables_z=tables_z)
+    return Iscs(codec.network, coding)
+
+
+def _tables_of_z(prior: IntArray, symbols: Sequence[Sequence[IntArray]], precision: int) -> Tables:
+    """A table for each of `QUALITIES` and each channel of z.
+
+    Args:
+        prior: `(101, Z)` level of each channel's Gaussian.
+        symbols: for each quality some arrays `(Z, S)`.
+        precision: of the tables, bits.
+    """
+    last = max(int(np.abs(part).max()) for parts in symbols for part in parts) + 1
+    scales = scale_of(torch.from_numpy(prior[QUALITIES]).double()).numpy()
+    pmfs = []
+    for parts, row in zip(symbols, scales, strict=True):
+        for channel, scale in zip(np.concatenate(parts, axis=1), row, strict=True):
+            counts = np.bincount(channel + last, minlength=2 * last + 2)
+            pmfs.append(counts + PRIOR_SYMBOLS_Z * gaussian_pmf(scale, last))
+    return Tables.from_pmfs(pmfs, [-last] * len(pmfs), precision)
 
 
 def export(state: Path, recipe: Path, zoo: Path) -> Path:
     """Write the weights of a training `state` into `zoo` and list them last in its manifest.
 
     The running average of the weights is what ships. An entry of the same name stays before it, so
-    that streams made with it still decode.
+    that streams made with it still decode. What is the default of its family stays so under a new
+    name; that is for the manifest's editor to change.
     """
     plan = read_recipe(recipe)
     saved = torch.load(state, map_location="cpu", weights_only=True)
@@ -105,7 +143,7 @@ def export(state: Path, recipe: Path, zoo: Path) -> Path:
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "decode_kmac_per_pixel": round(decode_macs(network) / 1000, 2),
             "recipe": f"recipes/{recipe.name}, {saved['counters']['samples']} samples",
-            "default": True,
+            "default": _is_default(plan.name, entries),
             "rd": {},
             "streams": codec.streams,
             "layers": codec.layers,
@@ -113,6 +151,12 @@ def export(state: Path, recipe: Path, zoo: Path) -> Path:
     )
     manifest.write_text(json.dumps(entries, indent=2) + "\n")
     return file
+
+
+def _is_default(name: str, entries: Sequence[dict[str, Any]]) -> bool:
+    """Whether new weights are what the family's name alone means: the first are, and successors."""
+    family = [entry for entry in entries if entry["family"] == name.partition("/")[0]]
+    return not family or any(entry["default"] for entry in family if entry["name"] == name)
 
 
 def decode_macs(network: IscsNetwork, side: int = 256) -> float:

@@ -1,8 +1,11 @@
 """The training loop: a function of samples seen over samples planned. Knows `iscs` so far.
 
 A run is cut into pieces at will: weights, their running average, optimiser, random state and
-counters are saved with every report; a time limit, SIGTERM or Ctrl-C ends a piece at the next one,
-and the next piece goes on from there as if nothing had been.
+counters are saved every half minute and at the end; a time limit, SIGTERM or Ctrl-C ends a piece at
+the next report, and the next piece goes on from there as if nothing had been.
+
+On a GPU a whole step, from the crops to the running average, is one CUDA graph: the layers are so
+thin that launching them one by one takes six times as long as their work.
 """
 
 from __future__ import annotations
@@ -13,9 +16,9 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast, final
 
@@ -28,14 +31,18 @@ from codec.models.iscs import Iscs
 from codec.models.iscs.klt import start_from_klt
 from codec.models.iscs.network import IscsConfig, IscsNetwork
 from codec.models.layers import QUALITY_MAX
+from codec.training.muon import Muon
 from codec.training.patches import Patches
 from codec.training.recipe import Recipe, Stage, read_recipe
-from codec.training.soap import Soap
 from codec.weights import SHIPPED
 
 __all__ = ["Trainer", "rate_distortion", "run"]
 
 REPORT_STEPS = 200
+SAVE_SECONDS = 30
+WARM = 4  # steps one by one, for compiling and for what is made at a first call
+
+Step = Callable[..., Tensor]
 KLT_PATCHES = 512
 
 log = logging.getLogger(__name__)
@@ -69,12 +76,15 @@ def run(
     trainer = Trainer(plan, Patches(read_photos(plan.data), device), device)
     if state.exists():
         trainer.load_state(torch.load(state, map_location=device, weights_only=True))
+    saved = started
     with _stop_on_signal() as stopped, (folder / "log.jsonl").open("a") as journal:
         for report in trainer.reports():
             journal.write(json.dumps(report) + "\n")
             journal.flush()
             log.info("%s", report)
-            _save_state(trainer, state)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                _save_state(trainer, state)
+                saved = time.monotonic()
             if stopped() or (time_limit and time.monotonic() - started > 60 * time_limit):
                 break
     _save_state(trainer, state)
@@ -117,6 +127,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, patches: Patches, device: torch.device) -> None:
         self.recipe, self.patches, self.device = recipe, patches, device
         self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.rate = torch.zeros((), device=device)
         self.network = self._start()
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
@@ -129,14 +140,16 @@ class Trainer:
             if self.recipe.start:
                 shipped = cast("Iscs", SHIPPED.load(SHIPPED.find(self.recipe.start)))
                 network = shipped.thaw()
-                return network.respan(**self.recipe.network) if self.recipe.network else network
+                config = replace(network.config, **self.recipe.network)
+                return network.respan(config.lmbda_min, config.lmbda_max).grow(config)
             config = IscsConfig(**self.recipe.network)
         except (TypeError, ValueError) as error:
             raise UsageError(f"network: {error}") from error
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             network = IscsNetwork(config)
-        start_from_klt(network, self.patches.draw(KLT_PATCHES, 256, self.generator).cpu())
+        numbers = torch.rand(KLT_PATCHES, 4, generator=self.generator)
+        start_from_klt(network, self.patches.draw(numbers.to(self.device), 256).cpu())
         return network
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
@@ -150,9 +163,16 @@ class Trainer:
                 moved += [*network.g_s.parameters(), *network.inverse_gain.parameters()]
         for parameter in moved:
             parameter.requires_grad_(True)
-        if self.recipe.optimiser == "soap":
-            return Soap(moved, lr=1e-3)
-        return torch.optim.AdamW(moved, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        if self.recipe.optimiser == "muon":
+            return Muon(moved, lr=self.rate)
+        return torch.optim.AdamW(
+            moved,
+            lr=self.rate,
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+            fused=True,
+            capturable=self.device.type == "cuda",
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything the next piece needs, loadable with `weights_only=True`."""
@@ -174,6 +194,8 @@ class Trainer:
         if self.stage < len(self.recipe.stages):
             self.optimiser = self._make_optimiser()
             self.optimiser.load_state_dict(state["optimiser"])
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.rate
 
     def reports(self) -> Iterator[dict[str, Any]]:
         """Train to the end of the last stage; yield a report every 200 steps and at a stage's end.
@@ -182,8 +204,8 @@ class Trainer:
         """
         while self.stage < len(self.recipe.stages):
             stage = self.recipe.stages[self.stage]
-            step = torch.compile(self._loss) if self.recipe.compile else self._loss
             good, good_loss = copy.deepcopy(self.state()), math.inf
+            step = self._make_step(stage)
             while self.seen < stage.samples:
                 report = self._steps(stage, step)
                 if not report["loss"] < 3 * good_loss:
@@ -191,6 +213,7 @@ class Trainer:
                     noise = self.generator.get_state()  # not the same samples again
                     self.load_state(good)
                     self.generator.set_state(noise)
+                    step = self._make_step(stage)
                     continue
                 good, good_loss = copy.deepcopy(self.state()), report["loss"]
                 yield report
@@ -211,27 +234,42 @@ class Trainer:
                 mse = (x_hat - x).square().mean((1, 2, 3))
         return rate_distortion(bpp, mse, self.network.config.lmbda_of(quality)), bpp, mse
 
-    def _steps(self, stage: Stage, loss_of: Any) -> dict[str, Any]:
-        """Train for one report's steps; nothing is read from the device before their end."""
-        started, first = time.monotonic(), self.seen
-        rows: list[Tensor] = []
-        while self.seen < stage.samples and len(rows) < REPORT_STEPS:
-            x = self.patches.draw(stage.batch, stage.crop, self.generator)
+    def _make_step(self, stage: Stage) -> Step:
+        """One step of `stage` with the present optimiser.
+
+        It takes numbers in [0, 1) `(batch, 5)`, four for `Patches` and the quality, and the share
+        of the new weights in their average; it gives loss, bpp and PSNR `(3,)`.
+        """
+        loss_of: Callable[..., Any] = self._loss
+        if self.recipe.compile:
+            loss_of = torch.compile(loss_of, dynamic=False)
+
+        def step(numbers: Tensor, share: Tensor) -> Tensor:
+            x = self.patches.draw(numbers[:, :4], stage.crop)
             x = x.contiguous(memory_format=torch.channels_last)
-            quality = QUALITY_MAX * torch.rand(stage.batch, generator=self.generator)
-            for group in self.optimiser.param_groups:
-                group["lr"] = stage.rate(self.seen)
             self.optimiser.zero_grad(set_to_none=True)
-            loss, bpp, mse = loss_of(x, quality.to(self.device))
+            loss, bpp, mse = loss_of(x, QUALITY_MAX * numbers[:, 4])
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
             self.optimiser.step()
-            self._average(stage.batch)
+            self._average(share)
+            psnr = -10 * mse.detach().clamp(min=1e-12).log10().mean()
+            return torch.stack([loss.detach(), bpp.detach().mean(), psnr])
+
+        return Replay(step) if self.device.type == "cuda" else step
+
+    def _steps(self, stage: Stage, step: Step) -> dict[str, Any]:
+        """Train for one report's steps; nothing is read from the device before their end."""
+        started, first = time.monotonic(), self.seen
+        count = min(REPORT_STEPS, -(-(stage.samples - self.seen) // stage.batch))
+        numbers = torch.rand(count, stage.batch, 5, generator=self.generator).to(self.device)
+        sums = torch.zeros(3, device=self.device)
+        for row in numbers:
+            self.rate.fill_(stage.rate(self.seen))
+            sums += step(row, torch.full_like(self.rate, self._share(stage.batch)))
             self.seen += stage.batch
             self.samples += stage.batch
-            psnr = -10 * mse.clamp(min=1e-12).log10().mean()
-            rows.append(torch.stack([loss, bpp.mean(), psnr]).detach())
-        means = torch.stack(rows).mean(0).tolist()
+        means = (sums / count).tolist()
         seconds = time.monotonic() - started
         return {
             "stage": stage.name,
@@ -242,11 +280,50 @@ class Trainer:
             "samples_per_second": round((self.seen - first) / seconds, 1),
         }
 
-    @torch.no_grad()
-    def _average(self, batch: int) -> None:
-        """Move the running average; it follows faster while the run is young."""
+    def _share(self, batch: int) -> float:
+        """Of the new weights in their average: larger while the run is young."""
         steps = self.samples / batch
-        share = 1 - min(self.recipe.ema, (1 + steps) / (10 + steps))
-        torch._foreach_lerp_(
-            list(self.average.parameters()), list(self.network.parameters()), share
-        )
+        return 1 - min(self.recipe.ema, (1 + steps) / (10 + steps))
+
+    @torch.no_grad()
+    def _average(self, share: Tensor) -> None:
+        """Move the running average."""
+        average: list[Tensor] = list(self.average.parameters())
+        network: list[Tensor] = list(self.network.parameters())
+        away = list(torch._foreach_sub(network, average))
+        torch._foreach_mul_(away, share)
+        torch._foreach_add_(average, away)
+
+
+@final
+class Replay:
+    """Work on tensors of one shape that, once warm, is one CUDA graph.
+
+    Args:
+        work: takes and gives tensors on the GPU, and asks nothing of the host.
+    """
+
+    def __init__(self, work: Step) -> None:
+        self._work = work
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._calls = 0
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Do the work."""
+        if self._graph is None:
+            self._calls += 1
+            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                output = self._work(*inputs)
+            torch.cuda.current_stream().wait_stream(aside)
+            if self._calls == WARM:
+                self._inputs = [value.clone() for value in inputs]
+                self._graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self._graph):  # nothing runs yet
+                    self._output = self._work(*self._inputs)
+            return output
+        for held, value in zip(self._inputs, inputs, strict=True):
+            held.copy_(value)
+        self._graph.replay()
+        return self._output

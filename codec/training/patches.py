@@ -18,23 +18,40 @@ class Patches:
     """Photographs as uint8 on one device; crops, flips and the conversion to float happen there."""
 
     def __init__(self, photos: Sequence[NDArray[np.uint8]], device: torch.device) -> None:
-        self._photos = [torch.from_numpy(photo).to(device) for photo in photos]
-        self._weights = torch.tensor([float(photo.shape[1] * photo.shape[2]) for photo in photos])
+        self._pixels = torch.from_numpy(np.concatenate([p.ravel() for p in photos])).to(device)
+        sizes = torch.tensor([photo.shape[1:] for photo in photos], device=device)
+        self._heights, self._widths = sizes.unbind(1)
+        self._areas = self._heights * self._widths
+        self._starts = 3 * (self._areas.cumsum(0) - self._areas)
 
-    def draw(self, count: int, side: int, generator: torch.Generator) -> Tensor:
-        """`count` patches `(count, 3, side, side)` in [0, 1]; a photograph's chance is its area.
+    def draw(self, numbers: Tensor, side: int) -> Tensor:
+        """Patches `(N, 3, side, side)` in [0, 1]; a photograph's chance is its area.
 
-        Photographs that are too small for `side` are never drawn. `generator` is on the CPU.
+        A pure function without a word from the host, so that a CUDA graph can hold it. Photographs
+        that are too small for `side` are never drawn.
+
+        Args:
+            numbers: `(N, 4)` in [0, 1), on the photographs' device: which photograph, row, column
+                and turn or flip.
+            side: of the patches, in pixels.
         """
-        large = torch.tensor([min(photo.shape[1:]) >= side for photo in self._photos])
-        chosen = torch.multinomial(self._weights * large, count, True, generator=generator)
-        corners = torch.rand(count, 2, generator=generator).tolist()
-        turns = torch.randint(8, (count,), generator=generator).tolist()
-        patches = []
-        for index, (row, column), turn in zip(chosen.tolist(), corners, turns, strict=True):
-            photo = self._photos[index]
-            top = int(row * (photo.shape[1] - side + 1))
-            left = int(column * (photo.shape[2] - side + 1))
-            patch = photo[:, top : top + side, left : left + side].rot90(turn % 4, (1, 2))
-            patches.append(patch.flip(2) if turn >= 4 else patch)
-        return torch.stack(patches).float() / 255
+        which, row, column, turn = numbers.double().unbind(1)
+        fits = (self._heights >= side) & (self._widths >= side)
+        shares = (self._areas * fits).cumsum(0).double()
+        photo = torch.searchsorted(shares, which * shares[-1], right=True)
+        height, width = self._heights[photo], self._widths[photo]
+        top = (row * (height - side + 1)).long()
+        left = (column * (width - side + 1)).long()
+
+        turn = (turn * 8).long()[:, None, None]
+        along = torch.arange(side, device=numbers.device)
+        down, right = torch.where((turn & 4) > 0, side - 1 - along, along), along.expand(1, 1, -1)
+        down = down.mT
+        right = torch.where((turn & 2) > 0, side - 1 - right, right)
+        swap = (turn & 1) > 0
+        down, right = torch.where(swap, right, down), torch.where(swap, down, right)
+        places = (top[:, None, None] + down) * width[:, None, None] + left[:, None, None] + right
+        planes = self._starts[photo, None] + self._areas[photo, None] * torch.arange(
+            3, device=numbers.device
+        )
+        return self._pixels[planes[:, :, None, None] + places[:, None]].float() / 255

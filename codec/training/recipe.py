@@ -2,7 +2,7 @@
 
 data = ["../photos"]            folders or tar files, relative to the recipe
 start = "iscs/small"            shipped weights to go on from; without it, the KLT of the data
-optimiser = "soap"              or "adamw", the default
+optimiser = "muon"              or "adamw", the default
 [network]                       sizes, as the family's config names them (the rates alone: `start`)
 [[stage]]                       one after the other, each with a decay of its own
 name, train, samples, batch, crop, lr
@@ -25,7 +25,7 @@ else:
 __all__ = ["Recipe", "Stage", "read_recipe"]
 
 PARTS = ("entropy", "decoder", "all")
-OPTIMISERS = ("adamw", "soap")
+OPTIMISERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)

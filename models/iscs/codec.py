@@ -39,7 +39,8 @@ from codec.models.iscs.network import (
 )
 from codec.models.iscs.scales import FixedScales, table_of_rates
 from codec.models.iscs.search import Found, refine
-from codec.models.quantize import WORTH, dead_zone, round_towards_zero
+from codec.models.layers import QUALITY_MAX
+from codec.models.quantize import dead_zone, round_towards_zero
 
 __all__ = ["Coding", "Iscs"]
 
@@ -53,14 +54,25 @@ Mask: TypeAlias = NDArray[np.bool_]
 class Coding:
     """The integers that code, made once at export and shipped with the weights.
 
-    `prior_z` is `(101, Z)`, the table of each channel of z at each rate; `skip` is the first table
-    whose symbols are coded at all.
+    `prior_z` is `(101, Z)`, the Gaussian table of each channel of z at each rate; `tables_z`, if
+    there are any, take its place: Z for each of some rates from 0 to 100. `skip` is the first of
+    `tables` whose symbols are coded at all.
     """
 
     tables: Tables
     scales: FixedScales
     prior_z: IntArray
     skip: int
+    tables_z: Tables | None = None
+
+    def of_z(self, quality: int) -> tuple[Tables, IntArray]:
+        """Tables, and which of them codes each channel of z, `(Z,)`."""
+        if self.tables_z is None:
+            return self.tables, self.prior_z[quality]
+        Z = self.prior_z.shape[1]
+        rates = len(self.tables_z.sizes) // Z
+        nearest = (2 * quality * (rates - 1) + QUALITY_MAX) // (2 * QUALITY_MAX)
+        return self.tables_z, np.arange(nearest * Z, (nearest + 1) * Z, dtype=np.int32)
 
 
 @final
@@ -148,10 +160,8 @@ class Iscs(AbstractFamily):
             found = self._quantise(y, z, geometry)
         return {"z": z.reshape(-1), "y": found.symbols.reshape(-1)}
 
-    def _quantise(
-        self, y: Tensor, z: IntArray, geometry: TileGeometry, worth: float | Tensor = WORTH
-    ) -> Found:
-        """Round latents `(1, M, h, w)`; `worth` as in `dead_zone`, or by channel, `(M, 1, 1)`."""
+    def _quantise(self, y: Tensor, z: IntArray, geometry: TileGeometry) -> Found:
+        """Round latents `(1, M, h, w)`, and say what they decode to."""
         network, coding = self.network, self.coding
         h, w = self._latent_size(geometry)
         said = coding.scales.of_z(z, geometry.quality, h, w)
@@ -160,8 +170,7 @@ class Iscs(AbstractFamily):
         def nearest(channels: slice, step: int, mean: Tensor, mask: Tensor) -> Tensor:
             tables = coding.scales.indexes(said, channels, step, symbols[: self._core])
             indexes = torch.from_numpy(tables).to(self._device)
-            price = worth[channels] if isinstance(worth, Tensor) else worth
-            offset = dead_zone(network.dearer[indexes], price)
+            offset = dead_zone(network.dearer[indexes])
             rounded = round_towards_zero(y[:, channels] - mean, offset)
             rounded = rounded.clamp(-SYMBOL_MAX, SYMBOL_MAX) * mask * (indexes >= coding.skip)
             symbols[channels] += _integers(rounded[0])
@@ -188,7 +197,7 @@ class Iscs(AbstractFamily):
         return refine(
             x,
             y,
-            quantise=lambda y, worth: self._quantise(y, z, geometry, worth),
+            quantise=lambda y: self._quantise(y, z, geometry),
             synthesise=synthesise,
             bits_of=bits_of,
             # lambda weighs the mean over pixels and channels against bits per pixel.
@@ -205,9 +214,10 @@ class Iscs(AbstractFamily):
         coding, core = self.coding, self._core
         size = self._hyper_size(geometry)
         h, w = self._latent_size(geometry)
-        channels = np.repeat(coding.prior_z[geometry.quality], size[0] * size[1])
+        tables, channels = coding.of_z(geometry.quality)
         given = None if symbols is None else symbols["z"]
-        z = coder.open("z", Method.RANGE).code(given, coding.tables, channels)
+        stream = coder.open("z", Method.RANGE)
+        z = stream.code(given, tables, np.repeat(channels, size[0] * size[1]))
 
         said = coding.scales.of_z(z.reshape(-1, *size), geometry.quality, h, w)
         given = None if symbols is None else symbols["y"].reshape(-1, h, w)
@@ -315,10 +325,12 @@ class Iscs(AbstractFamily):
         for name, value in self.network.state_dict().items():
             half = name.endswith("weight") and value.numel() > 4096
             found[name] = (value.half() if half else value).contiguous().cpu()
-        tables = self.coding.tables
-        found["tables.cdf"] = torch.from_numpy(tables.cdf.astype(np.int32))
-        found["tables.offsets"] = torch.from_numpy(tables.offsets.copy())
-        found["tables.sizes"] = torch.from_numpy(tables.sizes.copy())
+        for name, tables in (("tables", self.coding.tables), ("tables_z", self.coding.tables_z)):
+            if tables is None:
+                continue
+            found[f"{name}.cdf"] = torch.from_numpy(tables.cdf.astype(np.int32))
+            found[f"{name}.offsets"] = torch.from_numpy(tables.offsets.copy())
+            found[f"{name}.sizes"] = torch.from_numpy(tables.sizes.copy())
         found["prior_z"] = torch.from_numpy(self.coding.prior_z.copy())
         return found
 
@@ -339,14 +351,18 @@ class Iscs(AbstractFamily):
             network = IscsNetwork(IscsConfig(**json.loads(metadata["config"])))
         network = _without_integer_parts(network)
         network.load_state_dict({name: tensors[name].float() for name in network.state_dict()})
-        tables = Tables(
-            cdf=tensors["tables.cdf"].numpy().astype(np.uint32),
-            offsets=tensors["tables.offsets"].numpy(),
-            sizes=tensors["tables.sizes"].numpy(),
-            precision=int(metadata["precision"]),
-        )
+
+        def tables(name: str) -> Tables:
+            return Tables(
+                cdf=tensors[f"{name}.cdf"].numpy().astype(np.uint32),
+                offsets=tensors[f"{name}.offsets"].numpy(),
+                sizes=tensors[f"{name}.sizes"].numpy(),
+                precision=int(metadata["precision"]),
+            )
+
         coding = Coding(
-            tables=tables,
+            tables=tables("tables"),
+            tables_z=tables("tables_z") if "tables_z.cdf" in tensors else None,
             scales=FixedScales.load(tensors, STEPS if network.config.groups else 0),
             prior_z=tensors["prior_z"].numpy(),
             skip=int(metadata["skip"]),

@@ -6,6 +6,7 @@ The first group of channels, the core, is coded in four steps, each with another
 
 from __future__ import annotations
 
+import functools
 from typing import final
 
 import torch
@@ -33,9 +34,13 @@ MAGNITUDES = (0, 256, 406, 512, 594, 662, 719, 768, 812, 850, 886, 918, 947, 975
 
 def magnitudes(symbols: Tensor) -> Tensor:
     """What `ScaleContext` sees of symbols, any shape: `MAGNITUDES / 256`, no gradient."""
-    table = torch.tensor(MAGNITUDES, dtype=torch.float32, device=symbols.device) / 256
     sizes = symbols.detach().abs().round().clamp(max=len(MAGNITUDES) - 1)
-    return table[sizes.long()]
+    return _magnitude_table(symbols.device)[sizes.long()]
+
+
+@functools.cache  # a CUDA graph may hold no copy from the host
+def _magnitude_table(device: torch.device) -> Tensor:
+    return torch.tensor(MAGNITUDES, dtype=torch.float32, device=device) / 256
 
 
 def step_masks(channels: int) -> Tensor:

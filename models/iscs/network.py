@@ -383,6 +383,8 @@ class IscsNetwork(nn.Module):
         """
         config = dataclasses.replace(self.config, lmbda_min=lmbda_min, lmbda_max=lmbda_max)
         moved = copy.deepcopy(self)
+        if config == self.config:
+            return moved
         moved.config = config
         for table in moved.modules():
             if isinstance(table, RateTable):
@@ -390,6 +392,44 @@ class IscsNetwork(nn.Module):
                 rows = table(self.config.quality_of(config.lmbda_of(quality)))
                 table.knots.copy_(rows[:, :, 0, 0])
         return moved
+
+    @torch.no_grad()
+    def grow(self, config: IscsConfig) -> IscsNetwork:
+        """The same function in a network of other, larger sizes: a new object.
+
+        New channels start as in a fresh network but are not listened to yet; new blocks, evenly
+        between the old ones, add nothing yet.
+
+        Args:
+            config: like this one's, but for `inner`, `hyper` and `context`, which may be larger,
+                and the numbers of blocks, which may be multiples.
+
+        Raises:
+            ValueError: `config` differs in another way.
+        """
+        for name, had in dataclasses.asdict(self.config).items():
+            wanted = getattr(config, name)
+            wider = name in ("inner", "hyper", "context") and wanted >= had
+            deeper = name in ("encoder_blocks", "decoder_blocks") and wanted % had == 0
+            if not (wanted == had or wider or deeper):
+                raise ValueError(f"{name}: {had} cannot grow to {wanted}")
+        grown = IscsNetwork(config)
+        old, new = self.state_dict(), grown.state_dict()
+        for name, value in new.items():
+            part, _, place = name.partition(".blocks.")
+            if place:
+                index, _, rest = place.partition(".")
+                times = len(getattr(grown, part).blocks) // len(getattr(self, part).blocks)
+                if int(index) % times:
+                    if rest.startswith(("leave", "narrow")):
+                        value.zero_()
+                    continue
+                name = f"{part}.blocks.{int(index) // times}.{rest}"
+            kept = old[name]
+            if value.dim() == 4:
+                value[: kept.shape[0], kept.shape[1] :] = 0
+            value[tuple(slice(side) for side in kept.shape)] = kept
+        return grown
 
     def freeze(self, *, skip: int = 0) -> Iscs:
         """A codec with these weights: a new object that shares nothing with this one.

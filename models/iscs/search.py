@@ -1,14 +1,14 @@
 """The encoder's search: symbols that the same decoder turns into a better picture for their bits.
 
-Rounding decides for each symbol alone, as if steps were those of reverse water-filling and the
-synthesis linear. Here each round asks the synthesis itself (latent refinement at encode time, Yang
-et al. 2020, in the domain of symbols): its gradient says where the squared error would be least, a
-damped Newton step with its diagonal curvature moves the latents there, and they are rounded again,
-with a dead zone for what an error of each channel really costs. Knows a codec by its functions.
+Rounding decides for each symbol alone, as if the synthesis were linear. Here each round asks the
+synthesis itself (latent refinement at encode time, Yang et al. 2020, in the domain of symbols): its
+gradient says where the squared error would be least, a part of a Newton step with its diagonal
+curvature moves the latents there, and they are rounded again. Knows a codec by its functions.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from codec.entropy import IntArray
-from codec.models.quantize import WORTH
 
 __all__ = ["Found", "refine"]
 
 PROBES = 2
-DAMPING = 0.25
+PART = 0.07  # of a Newton step: neighbouring latents share pixels, and all of it would overshoot
 
 
 class Found(NamedTuple):
@@ -35,7 +34,7 @@ def refine(
     x: Tensor,
     y: Tensor,
     *,
-    quantise: Callable[[Tensor, float | Tensor], Found],
+    quantise: Callable[[Tensor], Found],
     synthesise: Callable[[Tensor], Tensor],
     bits_of: Callable[[IntArray], float],
     worth_of_pixel: float,
@@ -43,36 +42,35 @@ def refine(
 ) -> Found:
     """The symbols of least bits + distortion that so many rounds find, plain rounding among them.
 
+    Every round goes on from the best so far; one that finds nothing better halves the step.
+
     Args:
         x: `(1, 3, H, W)` pixels in [0, 1].
         y: `(1, M, h, w)` latents in steps.
-        quantise: rounds latents, given what a squared error is worth, of all or `(M, 1, 1)`.
+        quantise: rounds latents.
         synthesise: y_hat to pixels as x.
         bits_of: symbols.
         worth_of_pixel: bits that a squared error of a pixel's channel is worth.
         rounds: at least 1; each costs a synthesis, its gradient and a walk.
     """
-
-    def distortion_of(y_hat: Tensor) -> Tensor:
-        return (synthesise(y_hat) - x).square().sum() * worth_of_pixel
-
-    best = quantise(y, WORTH)
-    least = bits_of(best.symbols) + float(distortion_of(best.y_hat))
+    best = quantise(y)
     worth = _curvature(best.y_hat, synthesise) * worth_of_pixel
-    found, target = quantise(y, worth), y
-    for _ in range(rounds):
-        y_hat = found.y_hat.detach().requires_grad_(True)
+    target, least, part, newton = y, math.inf, PART, y
+    for left in reversed(range(rounds + 1)):
+        moved = torch.lerp(target, newton, part)
+        found = quantise(moved)
+        y_hat = found.y_hat.detach().requires_grad_(left > 0)
         with torch.enable_grad():
-            distortion = distortion_of(y_hat)
-            (slope,) = torch.autograd.grad(distortion, y_hat)
+            distortion = (synthesise(y_hat) - x).square().sum() * worth_of_pixel
         cost = bits_of(found.symbols) + float(distortion)
-        if cost < least:
-            best, least = found, cost
-        newton = found.y_hat - slope / (2 * worth)
-        target = torch.lerp(target, newton, DAMPING)
-        found = quantise(target, worth)
-    cost = bits_of(found.symbols) + float(distortion_of(found.y_hat))
-    return found if cost < least else best
+        if cost >= least:
+            part /= 2
+            continue
+        best, target, least = found, moved, cost
+        if left:
+            (slope,) = torch.autograd.grad(distortion, y_hat)
+            newton = best.y_hat - slope / (2 * worth)
+    return best
 
 
 def _curvature(y_hat: Tensor, synthesise: Callable[[Tensor], Tensor]) -> Tensor:

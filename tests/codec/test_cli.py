@@ -12,6 +12,7 @@ from PIL import Image
 from codec import cli
 from codec.bitstream import unpack
 from codec.errors import LimitError
+from codec.weights import Zoo
 from tests.codec.images import deep_png, file_of, gradient, image_of_mode, odd_files
 
 
@@ -180,6 +181,16 @@ def test_models_are_listed(run):
     names = [row["name"] for row in json.loads(run("models", "--json")[1])["models"]]
     assert names == ["toy/sharp", "toy/blurry"]
     assert "toy/blurry" in run("models")[1]
+
+
+def test_weights_that_others_replaced_are_listed_for_what_they_are(tmp_path, capsys):
+    entry = {"family": "iscs", "parameters": 1, "decode_kmac_per_pixel": 1.0, "recipe": "none"}
+    names = ["iscs/a", "iscs/b", "iscs/a"]
+    rows = [{**entry, "name": n, "file": "f", "sha256": f"{k:064x}"} for k, n in enumerate(names)]
+    (tmp_path / "manifest.json").write_text(json.dumps(rows))
+    assert cli.main(["models"], zoo=Zoo(tmp_path)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert ["for streams" in line for line in lines] == [True, False, False]
 
 
 # ---- what they refuse

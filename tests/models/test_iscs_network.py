@@ -1,5 +1,7 @@
 """What the trainable `iscs` promises before any training, on a tiny one."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -138,6 +140,33 @@ def test_another_range_of_rates_keeps_what_lies_in_both() -> None:
     assert torch.allclose(old, new, atol=1e-5)
     assert wider.config.lmbda_of(torch.tensor(0.0)).item() == pytest.approx(0.0005)
     assert network.config == TINY
+
+
+@pytest.mark.parametrize("config", [TINY, GROUPED])
+def test_a_grown_network_is_the_same_function_and_all_of_it_can_learn(config: IscsConfig) -> None:
+    network = shaken(config)
+    larger = dataclasses.replace(
+        config, inner=12, hyper=12, context=20, encoder_blocks=2, decoder_blocks=3
+    )
+    torch.manual_seed(1)
+    grown = network.grow(larger)
+    assert grown.config == larger
+    x, quality = smooth_patches(2, 64), torch.tensor([30.0, 80.0])
+    found = []
+    for n in (network, grown):
+        torch.manual_seed(2)
+        found.append(n(x, quality))
+    assert torch.allclose(found[0].x_hat, found[1].x_hat, atol=1e-4)
+    assert torch.allclose(found[0].bits, found[1].bits, rtol=1e-3)
+    (found[1].x_hat.square().sum() + found[1].bits.sum()).backward()
+    idle = {name for name, p in grown.named_parameters() if p.grad is None or not p.grad.any()}
+    assert not {name for name in idle if name.endswith(("leave.weight", "narrow.weight"))}
+
+
+@pytest.mark.parametrize("wrong", [{"inner": 7}, {"M": 20}, {"Z": 8}, {"lmbda_min": 0.01}])
+def test_a_network_grows_in_some_ways_only(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="cannot grow"):
+        shaken(TINY).grow(dataclasses.replace(TINY, **wrong))
 
 
 def test_the_groups_hold_all_channels() -> None:

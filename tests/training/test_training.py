@@ -11,7 +11,7 @@ from codec.datasets import read_photos
 from codec.errors import InputError, UsageError
 from codec.models.iscs import Iscs
 from codec.training import run
-from codec.training.loop import Trainer
+from codec.training.loop import Step, Trainer
 from codec.training.patches import Patches
 from codec.training.recipe import Stage, read_recipe
 from codec.weights import SHIPPED
@@ -23,7 +23,7 @@ def test_a_run_goes_through_its_stages_and_ends(recipe: Path, tmp_path: Path) ->
     assert (tmp_path / "run/log.jsonl").read_text().count("\n") == 2
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "soap"])
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 def test_a_run_in_pieces_sees_the_samples_of_one_run(
     recipe: Path, tmp_path: Path, optimiser: str
 ) -> None:
@@ -72,11 +72,11 @@ def test_steps_that_blow_up_are_undone(recipe: Path, monkeypatch: pytest.MonkeyP
     reports = trainer.reports()
     next(reports)
     good = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-    broken = trainer._steps
+    real = trainer._steps
     calls = []
 
-    def nan_once(stage: Stage, loss_of: object) -> dict[str, object]:
-        report = broken(stage, loss_of)
+    def nan_once(stage: Stage, step: Step) -> dict[str, object]:
+        report = real(stage, step)
         calls.append(report)
         if len(calls) == 1:
             with torch.no_grad():
@@ -110,6 +110,7 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
         ("context = 8", "context = 8, groups = [4, 3]", UsageError),
         ('precision = "float32"', 'optimiser = "sgd"', UsageError),
         ('precision = "float32"', 'start = "iscs/unheard-of"', UsageError),
+        ('precision = "float32"', 'start = "iscs/small"', UsageError),  # the network shrinks
         ("[[stage]]", "[[stage", InputError),
         ('["photos"]', '["nowhere"]', InputError),
     ],
@@ -139,6 +140,34 @@ def test_photos_come_from_tar_files_and_folders_alike(recipe: Path, tmp_path: Pa
 def test_small_photos_are_left_out_and_none_at_all_is_an_error(recipe: Path) -> None:
     with pytest.raises(InputError, match="no photographs"):
         read_photos([recipe.parent / "photos"], least=1000)
+
+
+def test_a_state_is_saved_now_and_then(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = []
+    monkeypatch.setattr("codec.training.loop._save_state", lambda *_: saved.append(1))
+    run(recipe, out=tmp_path / "seldom")
+    assert len(saved) == 1  # at the end
+    monkeypatch.setattr("codec.training.loop.SAVE_SECONDS", 0)
+    run(recipe, out=tmp_path / "often")
+    assert len(saved) == 1 + 3  # after both reports, too
+
+
+def test_a_run_can_grow_the_shipped_weights(recipe: Path) -> None:
+    text = recipe.read_text().replace('name = "tiny"', 'name = "tiny"\nstart = "iscs/small"')
+    lines = [line for line in text.splitlines() if not line.startswith("network")]
+    lines.insert(0, "network = {inner = 100, lmbda_max = 0.08}")
+    recipe.write_text("\n".join(lines))
+    plan = read_recipe(recipe)
+    device = torch.device("cpu")
+    trainer = Trainer(plan, Patches(read_photos(plan.data), device), device)
+    assert trainer.network.config.inner == 100
+    assert trainer.network.config.lmbda_max == 0.08
+    shipped = SHIPPED.load(SHIPPED.find("iscs/small"))
+    assert isinstance(shipped, Iscs)
+    kept = trainer.network.g_a.blocks[0].enter.weight[: shipped.network.config.inner]
+    assert torch.equal(shipped.network.g_a.blocks[0].enter.weight, kept)
 
 
 def test_a_run_can_start_from_the_shipped_weights(recipe: Path, tmp_path: Path) -> None:
