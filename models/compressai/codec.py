@@ -16,12 +16,12 @@ from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from codec.entropy import AbstractCoder, IntArray, Method, Tables
 from codec.models.base import AbstractFamily, Halo, Symbols, TileGeometry
-from codec.models.compressai.network import Config, Network
+from codec.models.compressai.network import Config, Gdn, Network
 from codec.models.compressai.scales import FixedScales
 from codec.models.compressai.upsampling import Synthesis
 
@@ -159,6 +159,23 @@ class CompressAI(AbstractFamily):
         return self._g_s(y_hat.to(self._device))
 
     # ---- sizes
+
+    def decode_macs(self) -> float:
+        """Multiplications of the decoder for each pixel: both halves of h_s, and g_s."""
+        total, area = 0.0, self.stride**2  # pixels that an input of the layer is for
+        for part in self.network.g_s:
+            if isinstance(part, Gdn):
+                total += part.gamma.numel() / area
+            elif isinstance(part, nn.ConvTranspose2d):
+                total += part.weight.numel() / area
+                area //= 4
+        if self.coding.scales is not None:
+            halves = 2 if self.network.config.architecture.means else 1
+            area = (HYPER * self.stride) ** 2
+            for layer in self.coding.scales.layers:
+                total += halves * layer.weight.size / area
+                area //= 4
+        return total
 
     def _latent_size(self, geometry: TileGeometry) -> tuple[int, int]:
         return -(-geometry.height // self.stride), -(-geometry.width // self.stride)

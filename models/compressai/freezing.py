@@ -25,11 +25,14 @@ from codec.models.iscs.salience import partition
 __all__ = ["check_architecture", "freeze"]
 
 PRECISION = 16
-SERIAL = ("mbt2018", "cheng2020-anchor", "cheng2020-attn")
+SERIAL = ("mbt2018", "mbt2018-vbr")
+SERIAL_KINDS = ("cheng2020", "elic2022")
 REASON = (
-    "its tables depend on floats of neighbours decoded before, one after the other, so that a "
-    "stream would decode on one machine only"
+    "its context model makes tables from floats of latents that were decoded before, one after "
+    "another, so a stream would decode only where every float is the same to the last bit"
 )
+PARTS = {"g_a", "g_s", "entropy_bottleneck"}
+HYPER_PARTS = {"h_a", "h_s", "gaussian_conditional"}
 
 # The share of all salience that the core holds, and the bounds of its part of the channels.
 CORE_SHARE, CORE_MIN, CORE_MAX = 0.6, 8, 3
@@ -43,7 +46,7 @@ BETA_MIN = 1e-6
 
 def check_architecture(arch: str) -> None:
     """Raise a UsageError unless `arch` can be imported; it says why not."""
-    if arch in SERIAL or arch.startswith(("mbt2018-vbr", "cheng2020")):
+    if arch in SERIAL or arch.startswith(SERIAL_KINDS):
         raise UsageError(f"arch: {arch} cannot be imported: {REASON}")
     if arch not in ARCHITECTURES:
         raise UsageError(f"arch: want one of {', '.join(ARCHITECTURES)}, got {arch!r}")
@@ -68,12 +71,18 @@ def freeze(state: Mapping[str, Tensor], arch: str) -> CompressAI:
         raise UsageError(f"the checkpoint has a serial context: {REASON}")
     try:
         return _frozen(given, arch)
-    except (KeyError, ValueError, RuntimeError, IndexError) as error:
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"the checkpoint is not of {arch}: {error}") from error
 
 
 def _frozen(given: Mapping[str, Tensor], arch: str) -> CompressAI:
     architecture = ARCHITECTURES[arch]
+    parts = PARTS | HYPER_PARTS if architecture.hyper else PARTS
+    for name, value in given.items():
+        if name.partition(".")[0] not in parts:
+            raise ValueError(f"it has {name}, too")
+        if not value.isfinite().all():
+            raise ValueError(f"{name} is not finite")
     N, M = len(given["g_a.0.weight"]), len(given["g_a.6.weight"])
     order, groups = _order(given["g_a.6.weight"], given["g_s.0.weight"])
     with torch.random.fork_rng(devices=[]):
@@ -84,6 +93,9 @@ def _frozen(given: Mapping[str, Tensor], arch: str) -> CompressAI:
     scale_weights = []
     if architecture.hyper:
         last = ("h_s.4.weight", "h_s.4.bias")
+        outputs = 2 * M if architecture.means else M
+        if len(values["h_s.4.bias"]) != outputs:
+            raise ValueError(f"h_s: want {outputs} outputs, got {len(values['h_s.4.bias'])}")
         rows = order + M if architecture.means else order
         scale_weights = [
             *((values[f"h_s.{k}.weight"], values[f"h_s.{k}.bias"]) for k in (0, 2)),
