@@ -217,6 +217,8 @@ def _cumulative(given: Mapping[str, Tensor], values: Tensor) -> Tensor:
         if number < layers - 1:
             factor = given[f"entropy_bottleneck.factors.{number}"].double()
             values = values + torch.tanh(factor) * torch.tanh(values)
+    if values.shape[1] != 1:
+        raise ValueError("entropy_bottleneck: its last layer is missing")
     return values
 
 
