@@ -195,9 +195,13 @@ class CompressAI(AbstractFamily):
         return found
 
     def metadata(self) -> dict[str, str]:
-        """The rest of it: sizes and numbers, as text."""
-        config = json.dumps(asdict(self.network.config), sort_keys=True)
-        return {"config": config, "precision": str(self.coding.prior.precision)}
+        """The rest of it: sizes and numbers, as text.
+
+        One entry, because safetensors writes several in any order: the same import gives the same
+        bytes, and so the same model id.
+        """
+        config = asdict(self.network.config) | {"precision": self.coding.prior.precision}
+        return {"config": json.dumps(config, sort_keys=True)}
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> CompressAI:
@@ -206,12 +210,13 @@ class CompressAI(AbstractFamily):
         Raises:
             KeyError, ValueError, RuntimeError: something is missing or of another size.
         """
+        config = json.loads(metadata["config"])
+        precision = int(config.pop("precision"))
         with torch.random.fork_rng(devices=[]):
-            network = Network(Config(**json.loads(metadata["config"])))
+            network = Network(Config(**config))
         network.load_state_dict({name: tensors[name] for name in network.state_dict()})
         if not torch.equal(network.order.sort().values, torch.arange(network.config.M)):
             raise ValueError("order: want a permutation of the channels")
-        precision = int(metadata["precision"])
         prior = _tables_of(tensors, "prior", precision)
         if len(prior.sizes) != len(network.medians):
             raise ValueError(f"prior: want {len(network.medians)} tables, got {len(prior.sizes)}")
