@@ -32,8 +32,8 @@ def state_of(arch: str, *, N: int = 8, M: int = 12, seed: int = 0) -> dict[str, 
     down, up = [3, N, N, N, M], [M, N, N, N, 3]
     for k in range(4):
         last = k == 3
-        conv(f"g_a.{2 * k}", (down[k + 1], down[k], 5, 5), 25 * down[k], 12.0 if last else 2.0)
-        conv(f"g_s.{2 * k}", (up[k], up[k + 1], 5, 5), 25 / 4 * up[k], 0.1 if k == 0 else 0.6)
+        conv(f"g_a.{2 * k}", (down[k + 1], down[k], 5, 5), 25 * down[k], 1.2 if last else 2.0)
+        conv(f"g_s.{2 * k}", (up[k], up[k + 1], 5, 5), 25 / 4 * up[k], 0.2 if k == 0 else 0.6)
         if not last:
             gdn(f"g_a.{2 * k + 1}")
             gdn(f"g_s.{2 * k + 1}")
@@ -45,8 +45,8 @@ def state_of(arch: str, *, N: int = 8, M: int = 12, seed: int = 0) -> dict[str, 
         conv("h_a.4", (N, N, 5, 5), 25 * N, 2.0)
         conv("h_s.0", (N, first, 5, 5), 25 / 4 * N)
         conv("h_s.2", (first, inner, 5, 5), 25 / 4 * first)
-        conv("h_s.4", (outputs, inner, 3, 3), 9 * inner, 2.0)
-        state["h_s.4.bias"] += 2.0  # half of the scales would be below 0
+        conv("h_s.4", (outputs, inner, 3, 3), 9 * inner, 1.5)
+        state["h_s.4.bias"] += 7.0  # more than the spread of y
     _add_density(state, M if arch == "bmshj2018-factorized" else N, generator)
     return state
 
