@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -17,10 +17,9 @@ from torch.nn import functional
 
 from codec.entropy import Tables, gaussian_tables
 from codec.errors import ModelError, UsageError
-from codec.models.compressai.codec import Coding, CompressAI
+from codec.models.compressai.codec import HYPER, Coding, CompressAI
 from codec.models.compressai.network import ARCHITECTURES, Config, Network
 from codec.models.compressai.scales import FixedScales
-from codec.models.iscs.salience import partition
 
 __all__ = ["check_architecture", "freeze"]
 
@@ -34,12 +33,12 @@ REASON = (
 PARTS = {"g_a", "g_s", "entropy_bottleneck"}
 HYPER_PARTS = {"h_a", "h_s", "gaussian_conditional"}
 
-# The share of all salience that the core holds, and the bounds of its part of the channels.
-CORE_SHARE, CORE_MIN, CORE_MAX = 0.6, 8, 3
-GROUPS = 3  # besides the core
+LAYERS = 4  # the core and three groups, a quarter of the channels each
 
 REACH = 2048  # symbols on each side of a median that a table may have
 TAIL = 2.0**-17
+# As far out as CompressAI's: a latent that its scale is wrong for is cheaper there than escaped.
+GAUSSIAN_TAIL = 2.0**-28
 PEDESTAL = 2.0**-36  # of CompressAI's parameters that must not be negative: the offset's square
 BETA_MIN = 1e-6
 
@@ -84,7 +83,13 @@ def _frozen(given: Mapping[str, Tensor], arch: str) -> CompressAI:
         if not value.isfinite().all():
             raise ValueError(f"{name} is not finite")
     N, M = len(given["g_a.0.weight"]), len(given["g_a.6.weight"])
-    order, groups = _order(given["g_a.6.weight"], given["g_s.0.weight"])
+    medians = given["entropy_bottleneck.quantiles"][:, 0, 1]
+    prior = _prior(given, medians)
+    spread = _spread_by_scales(given, arch, medians) if architecture.hyper else _spread(prior)
+    if spread.shape != (M,):
+        raise ValueError(f"y has {M} channels, its tables are for {len(spread)}")
+    order = spread.argsort(descending=True, stable=True)
+    groups = tuple(len(part) for part in order.tensor_split(min(LAYERS, M)))
     with torch.random.fork_rng(devices=[]):
         network = Network(Config(arch, N, M, groups))
 
@@ -93,9 +98,6 @@ def _frozen(given: Mapping[str, Tensor], arch: str) -> CompressAI:
     scale_weights = []
     if architecture.hyper:
         last = ("h_s.4.weight", "h_s.4.bias")
-        outputs = 2 * M if architecture.means else M
-        if len(values["h_s.4.bias"]) != outputs:
-            raise ValueError(f"h_s: want {outputs} outputs, got {len(values['h_s.4.bias'])}")
         rows = order + M if architecture.means else order
         scale_weights = [
             *((values[f"h_s.{k}.weight"], values[f"h_s.{k}.bias"]) for k in (0, 2)),
@@ -107,8 +109,6 @@ def _frozen(given: Mapping[str, Tensor], arch: str) -> CompressAI:
             values = {k: v for k, v in values.items() if not k.startswith("h_s.")}
     values["g_s.0.weight"] = values["g_s.0.weight"][order]
     values["order"] = order
-    medians = given["entropy_bottleneck.quantiles"][:, 0, 1]
-    prior = _prior(given, medians)
     if not architecture.hyper:
         medians = medians[order]
         prior = [prior[channel] for channel in order.tolist()]
@@ -121,7 +121,7 @@ def _frozen(given: Mapping[str, Tensor], arch: str) -> CompressAI:
         scales = _scale_table(given)
         coding = Coding(
             coding.prior,
-            gaussian_tables(scales.double().numpy(), PRECISION),
+            gaussian_tables(scales.double().numpy(), PRECISION, GAUSSIAN_TAIL),
             FixedScales.freeze(
                 scale_weights, leaky=architecture.means, medians=medians, scales=scales
             ),
@@ -222,23 +222,28 @@ def _cumulative(given: Mapping[str, Tensor], values: Tensor) -> Tensor:
     return values
 
 
-# ---- the order of y's channels
+# ---- the order of y's channels: how much they vary, in steps of the quantiser
 
 
-def _order(analysis: Tensor, synthesis: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """ISCS from parameters alone: the channels by salience, `(M,)`, and the sizes of their groups.
+def _spread(prior: Iterable[tuple[NDArray[np.float64], int]]) -> Tensor:
+    """Variance of each channel under its own probabilities, `(M,)`."""
+    found = []
+    for pmf, first in prior:
+        symbols = np.arange(first, first + len(pmf) - 1)
+        inside = pmf[:-1] / pmf[:-1].sum()
+        found.append(float(inside @ symbols**2 - (inside @ symbols) ** 2))
+    return torch.tensor(found)
 
-    Salience is the variance of a channel's weights in g_a's last layer, `(M, N, 5, 5)`, times their
-    energy in g_s's first, `(M, N, 5, 5)`.
-    """
-    rows = analysis.double().flatten(1)
-    score = rows.var(1) * synthesis.double().flatten(1).square().sum(1)
-    M = len(score)
-    share = score.sort(descending=True).values.cumsum(0) / score.sum().clamp(min=1e-300)
-    core = 1 + int((share < CORE_SHARE).sum())
-    core = max(1, M // CORE_MIN, min(core, M // CORE_MAX))
-    groups = min(GROUPS, M - core)
-    if groups < 1:
-        return torch.arange(M), (M,)
-    order, sizes = partition(score, torch.corrcoef(rows).abs(), core=core, groups=groups)
-    return torch.tensor(order), sizes
+
+def _spread_by_scales(given: Mapping[str, Tensor], arch: str, medians: Tensor) -> Tensor:
+    """Variance of each channel where z's symbols are 0, `(M,)`."""
+    slope = 0.01 if ARCHITECTURES[arch].means else 0.0
+    x = medians.float()[None, :, None, None].expand(-1, -1, 3, 3)
+    for k in (0, 2):
+        weight, bias = given[f"h_s.{k}.weight"], given[f"h_s.{k}.bias"]
+        x = functional.conv_transpose2d(x, weight.float(), bias.float(), 2, 2, output_padding=1)
+        x = functional.leaky_relu(x, slope)
+    x = functional.conv2d(x, given["h_s.4.weight"].float(), given["h_s.4.bias"].float(), padding=1)
+    scales = x.chunk(2, dim=1)[0] if ARCHITECTURES[arch].means else x
+    middle = scales[0, :, HYPER : 2 * HYPER, HYPER : 2 * HYPER]
+    return middle.clamp(min=0).square().mean((1, 2))

@@ -211,6 +211,23 @@ def test_layers_left_out_are_zero(frozen: CompressAI) -> None:
     assert not found[core:].any()
 
 
+def test_channels_that_vary_most_come_first(arch: str, frozen: CompressAI) -> None:
+    if frozen.coding.scales is None:
+        tables = frozen.coding.prior
+        pmfs = np.diff(tables.cdf.astype(float), axis=1) / 2**tables.precision
+        spread = []
+        for pmf, size, first in zip(pmfs, tables.sizes, tables.offsets, strict=True):
+            symbols = np.arange(first, first + size - 1)
+            spread.append(np.cov(symbols, aweights=pmf[: size - 1], bias=True))
+    else:
+        indexes = frozen.coding.scales.indexes(np.zeros((8, 3, 3), np.int32), 12, 12)
+        spread = indexes[:, 4:8, 4:8].mean((1, 2))
+    assert np.ptp(spread) > 1
+    # Table by table, of scales a ninth apart, or with probabilities in 2^-16.
+    assert (np.diff(spread) <= 0.05 * np.max(spread)).all()
+    assert frozen.network.config.groups == (3, 3, 3, 3)
+
+
 def test_a_weight_file_holds_all_of_it(frozen: CompressAI) -> None:
     again = CompressAI.load(frozen.tensors(), frozen.metadata())
     geometry = TileGeometry(90, 70, 0)
