@@ -1,8 +1,8 @@
 """Sub-streams of `iscs`: what a prefix of the layers is worth, what they cost, what threads save.
 
-    python benchmarks/slices.py KODAK [--out benchmarks/results/slices.json]
+    python benchmarks/slices.py KODAK [--every 1] [--out benchmarks/results/slices.json]
 
-For every image and some qualities: bytes and PSNR of the picture from the core and the first K
+For some qualities: bytes and PSNR of the picture from the core and the first K
 groups; the bytes of the same symbols in one stream instead of one for each group, and the BD-rate
 between both; and the time to decode the auxiliary groups of the largest image one after the other
 and on threads of their own. The last is of the entropy coder alone.
@@ -123,6 +123,7 @@ def main() -> None:
     """Write one JSON file and print its summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("kodak", type=Path)
+    parser.add_argument("--every", type=int, default=1, help="only every n-th image")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/slices.json")
     options = parser.parse_args()
     entry = SHIPPED.find("iscs")
@@ -130,7 +131,7 @@ def main() -> None:
     assert isinstance(family, Iscs)
 
     rows, threads = [], {}
-    for path in sorted(options.kodak.glob("*.png")):
+    for path in sorted(options.kodak.glob("*.png"))[:: options.every]:
         image = np.asarray(Image.open(path).convert("RGB"))
         pixels = image.shape[0] * image.shape[1]
         for quality in QUALITIES:
@@ -152,7 +153,7 @@ def main() -> None:
         for quality, (_, dB) in zip(QUALITIES, whole, strict=True)
     ]
     result = {
-        "command": "python benchmarks/slices.py KODAK",
+        "command": f"python benchmarks/slices.py KODAK --every {options.every}",
         "commit": commit(),
         "date": today(),
         "machine": machine(),

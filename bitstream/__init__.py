@@ -6,7 +6,7 @@ Pure Python; docs/FORMAT.md specifies every byte. The interface:
            quality=, tile=0)        frozen, checked; .columns .rows .tiles .box(number) -> Box
     Box(left, top, width, height)   where a tile lies, in pixels
     Chunk(type, payload)            type is a ChunkType: TILE PALETTE ALPHA ICC EXIF XMP TEXT
-    Limits(max_pixels=, max_pixels_per_byte=, max_tile_pixels=)
+    Limits(max_pixels=, max_pixels_per_byte=, max_tile_pixels=, max_tiles=)
     pack(header, chunks) -> bytes               TILE chunks in raster order, others in any order
     unpack(stream, limits) -> Container         .header .chunks .tiles .find(type) -> bytes | None
                                                 with partial=True also of a file that is .cut

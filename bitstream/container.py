@@ -18,8 +18,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
+from itertools import islice
 from typing import final
 
 from codec.bitstream.header import Header, pack_header, unpack_header
@@ -46,6 +49,7 @@ SIGNATURE = b"\xf5LC\n"
 VERSION = 1
 
 SMALLEST_CHUNK = 6  # type, a length of one byte, CRC-32
+OTHER_TYPES = 255  # of which a file has one chunk at most; only TILE may repeat
 
 
 class ChunkType(IntEnum):
@@ -87,11 +91,14 @@ class Limits:
         max_pixels_per_byte: the same per byte of the file. Tiles of 1024 x 1024 pixels cannot reach
             the default: an empty one takes 6 bytes.
         max_tile_pixels: of a tile, which is decoded at once and so decides about the memory.
+        max_tiles: each takes time, however few its pixels are. An image of one row has the default
+            in tiles of 1024 x 1024 when it has the default of pixels.
     """
 
     max_pixels: int = 1 << 28
     max_pixels_per_byte: int = 1 << 18
     max_tile_pixels: int = 1 << 22
+    max_tiles: int = 1 << 18
 
 
 @final
@@ -106,7 +113,7 @@ class Container:
     chunks: tuple[Chunk, ...]
     cut: bool = False
 
-    @property
+    @cached_property
     def tiles(self) -> tuple[bytes, ...]:
         """The payloads of the tiles in raster order; `header.tiles` of them if nothing is cut."""
         return tuple(chunk.payload for chunk in self.chunks if chunk.type == ChunkType.TILE)
@@ -212,6 +219,8 @@ def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -
             lengths = _unpack_index(payload, header.tiles)
         elif piece.type in list(ChunkType):
             tiles += piece.type == ChunkType.TILE
+            if tiles > header.tiles:  # here, or millions of them would be kept first
+                raise BitstreamError(f"tiles: want {header.tiles}, {piece.where} is one more")
             chunks.append(Chunk(ChunkType(piece.type), payload))
         elif piece.type % 2 == 0:
             raise BitstreamError(f"{piece.where}: type {piece.type} is critical and not known")
@@ -221,7 +230,7 @@ def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -
         rest = b""
         chunks.append(Chunk(ChunkType.TILE, rest))
     cut = rest is not None
-    if tiles > header.tiles or last != ChunkType.TILE or (tiles < header.tiles and not cut):
+    if last != ChunkType.TILE or (tiles < header.tiles and not cut):
         raise BitstreamError(f"tiles: want {header.tiles} at the end of the file, got {tiles}")
     container = Container(header, tuple(chunks), cut)
     whole = tuple(map(len, container.tiles[:-1] if cut else container.tiles))
@@ -238,15 +247,19 @@ def scan(stream: bytes, limits: Limits = Limits()) -> Scan:
     """Look at a file without stopping at the first damage.
 
     A damaged length hides where the next chunk starts; from there on the report is noise, marked as
-    not correct. Raises BitstreamError only if the signature or the version is not ours.
+    not correct. Chunks beyond the number that any file with this header has are left out. Raises
+    BitstreamError only if the signature or the version is not ours.
     """
-    pieces = tuple(_walk(stream))
-    header = None
+    walk = _walk(stream)
+    pieces = list(islice(walk, 1))
+    header, most = None, OTHER_TYPES
     if pieces and pieces[0].type == ChunkType.HEADER:
-        try:
+        # A header whose claims are too large is reported, but no tile is listed on its word.
+        with suppress(CodecError):
             header = unpack_header(pieces[0].checked())
-        except BitstreamError:
-            header = None
+            _check_size(header, len(stream), limits)
+            most += header.tiles
+    pieces += islice(walk, most)
     error = None
     try:
         unpack(stream, limits)
@@ -333,6 +346,8 @@ def _check_size(header: Header, size: int, limits: Limits) -> None:
         raise LimitError(
             f"a tile of {tile.width} x {tile.height} pixels; the limit is {limits.max_tile_pixels}"
         )
+    if header.tiles > limits.max_tiles:
+        raise LimitError(f"{header.tiles} tiles; the limit is {limits.max_tiles}")
     if header.tiles * SMALLEST_CHUNK > size:
         raise BitstreamError(f"{header.tiles} tiles cannot be in {size} bytes")
 

@@ -73,6 +73,8 @@ def _run(argv: Sequence[str] | None, zoo: Zoo) -> int:
         return BROKEN_PIPE
     except MemoryError:
         return _complain("not enough memory", NO_MEMORY)
+    except OSError as error:  # of files that have a name it would be a CodecError by now
+        return _complain(f"standard output: {error.strerror or error}", UsageError.exit_code)
     except Exception as error:  # a bug: one line for people, the rest for CODEC_DEBUG=1
         return _complain(f"internal error: {type(error).__name__}: {error}", BUG)
     return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -50,6 +51,9 @@ __all__ = [
     "find_model",
     "model_of",
 ]
+
+# In a forked process OpenMP waits for ever for the threads that its parent had; one needs none.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 QUALITIES = range(101)
 Pixels = Callable[[Box], Tensor]

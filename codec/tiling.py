@@ -80,7 +80,7 @@ def reconstruct(
     Args:
         family: of the codec.
         latents: gives the `(1, M, h, w)` latents of a tile; asked once for each that is needed, in
-            raster order; no more than three rows of tiles are kept.
+            raster order; two rows of tiles and three tiles are kept at most, of one row only these.
         header: of the image.
         window: inside the image.
 
@@ -95,19 +95,28 @@ def reconstruct(
     needed_columns = range(
         max(0, columns.start - margin), min(header.columns, columns.stop + margin)
     )
+    needed_rows = range(max(0, rows.start - margin), min(header.rows, rows.stop + margin))
+    coming = ((row, column) for row in needed_rows for column in needed_columns)
     kept: dict[tuple[int, int], Tensor] = {}
     for row in rows:
-        needed_rows = range(max(0, row - margin), min(header.rows, row + 1 + margin))
-        kept = {place: y_hat for place, y_hat in kept.items() if place[0] in needed_rows}
-        for place in ((r, c) for r in needed_rows for c in needed_columns):
-            if place not in kept:
-                kept[place] = latents(place[0] * header.columns + place[1])
+        kept = {place: y_hat for place, y_hat in kept.items() if place[0] >= row - margin}
         for column in columns:
+            corner = (
+                min(row + margin, needed_rows[-1]),
+                min(column + margin, needed_columns[-1]),
+            )
+            while corner not in kept:
+                place = next(coming)
+                kept[place] = latents(place[0] * header.columns + place[1])
             box = header.box(row * header.columns + column)
             y_hat, top, left = _with_neighbours(kept, row, column, reach)
             x_hat = family.synthesise(y_hat, header.quality)
             y, x = top * family.stride, left * family.stride
             yield box, x_hat[:, :, y : y + box.height, x : x + box.width]
+            # Whoever is left of here and above is done, and in the last row all who are left.
+            done = range(row - margin, row + (margin + 1 if row == rows[-1] else 1 - margin))
+            for above in done:
+                kept.pop((above, column - margin), None)
 
 
 def _with_neighbours(

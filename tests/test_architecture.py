@@ -71,6 +71,20 @@ def test_nobody_imports_a_part_by_its_bare_folder_name(path):
     assert not {name for name in imported(path) if name.split(".")[0] in PARTS}
 
 
+CONNECT = {"ftplib", "http", "httpx", "requests", "smtplib", "socket", "ssl", "urllib", "urllib3"}
+UNPICKLE = {"dill", "joblib", "marshal", "pickle", "shelve"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_the_package_connects_to_nothing_and_unpickles_nothing(path):
+    if path.relative_to(ROOT).parts[0] in ("benchmarks", "tests"):
+        return
+    assert not {name.split(".")[0] for name in imported(path)} & (CONNECT | UNPICKLE)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            assert "weights_only=True" in ast.unparse(node)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_all_is_the_truth(name):
     module = importlib.import_module(name)

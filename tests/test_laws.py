@@ -241,6 +241,31 @@ def test_damage_behind_the_checksum_gives_symbols_or_a_codec_error(
     assert family.dequantise(symbols, geometry).shape[2:] == (3, 4)
 
 
+AUDIT = """
+import sys
+from pathlib import Path
+
+import codec
+from codec.weights import Zoo
+
+stream, zoo = Path(sys.argv[1]).read_bytes(), Zoo(Path(sys.argv[2]))
+codec.decode(stream, zoo=zoo)  # whatever is imported late is imported now
+watched = "ctypes exec import open os pickle shutil socket subprocess".split()
+seen = []
+sys.addaudithook(lambda *what: seen.append(what) if what[0].split(".")[0] in watched else None)
+codec.decode(stream, zoo=zoo)
+codec.info(stream, zoo=zoo)
+print(*{Path(str(args[0])).name if event == "open" else event for event, args in seen})
+"""
+
+
+def test_decoding_opens_the_list_of_weights_and_nothing_else(name: str, zoo: Zoo) -> None:
+    stream = VECTORS / name / "alpha.bin"
+    command = [sys.executable, "-c", AUDIT, str(stream), str(zoo.folder)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert done.stdout.split() == ["manifest.json"]
+
+
 def test_loading_a_family_imports_no_other(name: str, zoo: Zoo) -> None:
     code = (
         "import sys, pathlib, codec, codec.weights; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,17 +54,17 @@ def write_whole(target: str | Path, data: bytes | memoryview) -> None:
         UsageError: the place cannot be written to.
         BrokenPipeError: nobody reads standard output any more.
     """
-    if target == STANDARD:
-        _write(sys.stdout.buffer, data)
-        return
     # The file that a link names is replaced, not the link.
     path = Path(os.path.realpath(target))
     try:
+        if target == STANDARD:
+            _write(sys.stdout.buffer, data)
+            return
         if path.exists() and not path.is_file():  # a device or a pipe: nothing to rename over
             with path.open("wb") as file:
                 _write(file, data)
             return
-        partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
+        partial = path.with_name(f".{path.name[:200]}.{threading.get_native_id()}.partial")
         try:
             partial.write_bytes(data)
             if path.exists():

@@ -31,6 +31,11 @@ MODES = (*GREY, "RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 KEYED = ("1", "L", "RGB")
 """Those of which one colour may be transparent."""
 DEEP_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+PILLOWS = (
+    "background", "bpp", "comment", "compression", "disposal", "dpi", "duration", "exif", "gamma",
+    "icc_profile", "loop", "offset", "palette", "transparency", "version", "xmp",
+)  # fmt: skip
+"""Names in an image's `info` that Pillow looks up when it converts or writes; no text of a file."""
 NEAREST = {"La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "HSV": "RGB"}
 SNAP_BLOCK = 1 << 16  # pixels compared to the palette at once: 64 MiB of distances
 
@@ -122,7 +127,7 @@ class Picture:
 
     def with_key(self, key: int | tuple[int, ...] | bytes | None) -> Picture:
         """The picture with one colour transparent, as PNG states it; one that cannot be is none."""
-        if key is None or isinstance(key, bytes) or self.mode not in KEYED:
+        if not isinstance(key, int | tuple) or self.mode not in KEYED:
             return self
         key = (key,) if isinstance(key, int) else tuple(key)
         peak = 2**self.bit_depth - 1
@@ -182,7 +187,7 @@ class Picture:
             image.info["exif"] = b"Exif\0\0" + self.metadata.exif
         if self.metadata.xmp:
             image.info["xmp"] = self.metadata.xmp
-        image.info.update({k: v for k, v in self.metadata.texts.items() if k not in image.info})
+        image.info.update({k: v for k, v in self.metadata.texts.items() if k not in PILLOWS})
         return image
 
     def _to_image(self) -> Image.Image:
@@ -275,7 +280,7 @@ def _entries(image: Image.Image, count: int) -> NDArray[np.uint8]:
     opacity = np.full((count, 1), 255, np.uint8)
     if isinstance(clear, bytes):
         opacity[: len(clear), 0] = np.frombuffer(clear[:count], np.uint8)
-    elif 0 <= clear < count:
+    elif isinstance(clear, int) and 0 <= clear < count:
         opacity[clear] = 0
     return np.hstack([entries, opacity])
 

@@ -34,15 +34,13 @@ from codec.models.layers import QUALITY_MAX
 from codec.training.muon import Muon
 from codec.training.patches import Patches
 from codec.training.recipe import Recipe, Stage, read_recipe
+from codec.training.replay import Replay, Work
 from codec.weights import SHIPPED
 
 __all__ = ["Trainer", "rate_distortion", "run"]
 
 REPORT_STEPS = 200
 SAVE_SECONDS = 30
-WARM = 4  # steps one by one, for compiling and for what is made at a first call
-
-Step = Callable[..., Tensor]
 KLT_PATCHES = 512
 
 log = logging.getLogger(__name__)
@@ -234,7 +232,7 @@ class Trainer:
                 mse = (x_hat - x).square().mean((1, 2, 3))
         return rate_distortion(bpp, mse, self.network.config.lmbda_of(quality)), bpp, mse
 
-    def _make_step(self, stage: Stage) -> Step:
+    def _make_step(self, stage: Stage) -> Work:
         """One step of `stage` with the present optimiser.
 
         It takes numbers in [0, 1) `(batch, 5)`, four for `Patches` and the quality, and the share
@@ -258,7 +256,7 @@ class Trainer:
 
         return Replay(step) if self.device.type == "cuda" else step
 
-    def _steps(self, stage: Stage, step: Step) -> dict[str, Any]:
+    def _steps(self, stage: Stage, step: Work) -> dict[str, Any]:
         """Train for one report's steps; nothing is read from the device before their end."""
         started, first = time.monotonic(), self.seen
         count = min(REPORT_STEPS, -(-(stage.samples - self.seen) // stage.batch))
@@ -293,37 +291,3 @@ class Trainer:
         away = list(torch._foreach_sub(network, average))
         torch._foreach_mul_(away, share)
         torch._foreach_add_(average, away)
-
-
-@final
-class Replay:
-    """Work on tensors of one shape that, once warm, is one CUDA graph.
-
-    Args:
-        work: takes and gives tensors on the GPU, and asks nothing of the host.
-    """
-
-    def __init__(self, work: Step) -> None:
-        self._work = work
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._calls = 0
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """Do the work."""
-        if self._graph is None:
-            self._calls += 1
-            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
-                output = self._work(*inputs)
-            torch.cuda.current_stream().wait_stream(aside)
-            if self._calls == WARM:
-                self._inputs = [value.clone() for value in inputs]
-                self._graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self._graph):  # nothing runs yet
-                    self._output = self._work(*self._inputs)
-            return output
-        for held, value in zip(self._inputs, inputs, strict=True):
-            held.copy_(value)
-        self._graph.replay()
-        return self._output

@@ -323,6 +323,37 @@ def test_more_tiles_than_the_file_can_hold_are_refused_before_they_are_counted()
         unpack(assemble((ChunkType.HEADER, pack_header(header)), index))
 
 
+def test_more_tiles_than_the_limit_are_refused_before_the_index_is_read():
+    header = replace(TWO_TILES, width=128, height=128)
+    stream = assemble((ChunkType.HEADER, pack_header(header)), (ChunkType.INDEX, b""), *[HEAD] * 4)
+    with pytest.raises(LimitError, match="4 tiles; the limit is 3"):
+        unpack(stream, Limits(max_tiles=3))
+    with pytest.raises(BitstreamError, match="index"):
+        unpack(stream)
+
+
+def test_the_first_tile_too_many_is_refused_before_the_rest_is_looked_at():
+    stream = assemble(HEAD, *[(ChunkType.TILE, b"")] * 2)
+    with pytest.raises(BitstreamError, match="tiles: want 1, chunk 2 at offset"):
+        unpack(stream + b"damaged")
+
+
+def test_the_tiles_of_a_file_are_picked_out_once():
+    container = unpack(pack(TWO_TILES, [TILE, TILE]))
+    assert container.tiles is container.tiles
+
+
+def test_a_scan_lists_no_more_chunks_than_a_file_with_that_header_has():
+    tiles = [(ChunkType.TILE, b"")] * 1000
+    assert len(scan(assemble(HEAD, *tiles)).chunks) == 257
+    assert len(scan(assemble(*tiles)).chunks) == 256
+    large = replace(TWO_TILES, width=1 << 30, height=1 << 30)
+    report = scan(assemble((ChunkType.HEADER, pack_header(large)), *tiles))
+    assert report.header == large
+    assert isinstance(report.error, LimitError)
+    assert len(report.chunks) == 256
+
+
 @given(files())
 def test_a_scan_of_a_whole_file_lists_every_byte(file):
     header, chunks = file

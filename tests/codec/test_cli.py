@@ -14,6 +14,7 @@ from codec.bitstream import unpack
 from codec.errors import LimitError
 from codec.weights import Zoo
 from tests.codec.images import deep_png, file_of, gradient, image_of_mode, odd_files
+from tests.codec.toy import make_zoo
 
 
 @pytest.fixture
@@ -417,6 +418,34 @@ def test_a_reader_that_goes_away_is_no_traceback(png, zoo):
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 141
+
+
+@pytest.mark.parametrize("words", [["encode", "{png}", "-", "-m", "toy"], ["models", "--json"]])
+def test_a_full_disk_behind_standard_output_is_one_line(words, png, zoo):
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(
+            piped(zoo, *(word.format(png=png) for word in words)),
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert one_line(done.stderr)
+    assert "No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("damage", ["altered", "missing"])
+def test_weights_that_are_altered_or_missing_have_their_code(damage, stream, png, tmp_path, capsys):
+    own = make_zoo(tmp_path / "own")
+    path = own.folder / own.find("toy").file
+    path.write_bytes(path.read_bytes() + b"more")
+    if damage == "missing":
+        path.unlink()
+    for words in (
+        ["decode", stream, tmp_path / "a.png"],
+        ["encode", png, tmp_path / "b", "-m", "toy"],
+    ):
+        assert cli.main([str(word) for word in words], zoo=own) == 5
+        assert one_line(capsys.readouterr().err)
+    assert names_in(tmp_path) == {"image.bin", "image.png", "own"}
 
 
 def test_an_interrupt_leaves_the_old_file(zoo, tmp_path):

@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +107,21 @@ def test_a_window_asks_for_its_tiles_and_their_neighbours_only(window, radius, n
         :, :, window.top : window.top + window.height, window.left : window.left + window.width
     ]
     assert torch.equal(part[here], whole[here])
+
+
+@pytest.mark.parametrize("radius", [0, 2])
+@pytest.mark.parametrize(("height", "width", "most"), [(1, 1300, 3), (500, 1, 3), (200, 640, 23)])
+def test_no_more_latents_are_kept_than_the_tiles_to_come_need(height, width, most, radius):
+    family, head = Toy(radius), header(height, width, 64)
+    alive, counts = weakref.WeakSet(), []
+
+    def latents(number):
+        geometry = geometry_of(head, number)
+        y_hat = torch.zeros(1, 3 * STRIDE**2, -(-geometry.height // 16), -(-geometry.width // 16))
+        alive.add(y_hat)
+        return y_hat
+
+    for _ in reconstruct(family, latents, head, Box(0, 0, width, height)):
+        counts.append(len(alive))
+    assert len(counts) == head.tiles
+    assert max(counts) <= (most if radius else 1)

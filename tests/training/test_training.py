@@ -11,9 +11,10 @@ from codec.datasets import read_photos
 from codec.errors import InputError, UsageError
 from codec.models.iscs import Iscs
 from codec.training import run
-from codec.training.loop import Step, Trainer
+from codec.training.loop import Trainer
 from codec.training.patches import Patches
 from codec.training.recipe import Stage, read_recipe
+from codec.training.replay import Work
 from codec.weights import SHIPPED
 
 
@@ -75,7 +76,7 @@ def test_steps_that_blow_up_are_undone(recipe: Path, monkeypatch: pytest.MonkeyP
     real = trainer._steps
     calls = []
 
-    def nan_once(stage: Stage, step: Step) -> dict[str, object]:
+    def nan_once(stage: Stage, step: Work) -> dict[str, object]:
         report = real(stage, step)
         calls.append(report)
         if len(calls) == 1:

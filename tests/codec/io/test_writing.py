@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from PIL import ExifTags, Image, ImageCms
 from codec.errors import UsageError
 from codec.io import writing
 from codec.io.metadata import Metadata
-from codec.io.picture import Picture
+from codec.io.picture import PILLOWS, Picture
 from codec.io.reading import read_picture
 from codec.io.writing import format_of
 from tests.codec.images import KEYED, MODES, gradient, image_of_mode
@@ -105,6 +106,19 @@ def test_a_png_keeps_all_metadata(deep):
     mode = Picture.from_array(samples)
     picture = Picture(mode.mode, mode.colour, metadata=metadata)
     assert read(write_picture(picture, "PNG")).metadata == metadata
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "GIF"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_a_text_called_like_something_of_pillow_s_costs_nothing(mode, name):
+    texts = dict.fromkeys(PILLOWS, "text")
+    picture = replace(Picture.from_image(image_of_mode(mode)), metadata=Metadata(texts=texts))
+    data = write_picture(picture, name)
+    assert opened(data).size == (picture.width, picture.height)
+    if name == "PNG":
+        back = read(data)
+        assert texts.items() <= back.metadata.texts.items()
+        np.testing.assert_array_equal(picture.colour, back.colour)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "WEBP", "TIFF"])
