@@ -19,7 +19,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -36,6 +35,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import codec
+from codec.benchmark.provenance import commit, libraries, machine, today
 from codec.engine import Model
 from codec.errors import CodecError
 from codec.importing import add_weights, read_checkpoint
@@ -46,7 +46,6 @@ PEERS = {
     "bmshj2018-hyperprior": ScaleHyperprior,
     "mbt2018-mean": MeanScaleHyperprior,
 }
-PACKAGES = ("compressai", "torch", "numpy")
 SHARES = (0.0, 0.1, 0.5, 0.9, 0.99, 0.999)
 PATIENCE = 120.0  # seconds that a decoder of a cut stream may take
 
@@ -181,12 +180,13 @@ def main() -> None:
     torch.set_num_threads(1)
 
     result: dict[str, Any] = {
+        "commit": commit(),
+        "date": today(),
+        "machine": machine(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "libraries": libraries() | {"compressai": version("compressai")},
         "threads": 1,
         "runs": options.runs,
-        "machine": platform.machine(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "codec": codec.__version__,
-        **{name: version(name) for name in PACKAGES},
         "architectures": {},
     }
     for given in options.checkpoint:
