@@ -30,6 +30,7 @@ import torch
 from PIL import Image
 from codec.api import DecodeOptions, decode_stream
 from codec.progress import Stopwatch
+from codec.weights import SHIPPED, Zoo
 
 folder, threads, onednn, device = sys.argv[1:]
 torch.set_num_threads(int(threads))
@@ -38,7 +39,10 @@ found = {}
 for path in sorted(Path(folder).glob("*/*.bin")):
     if device == "cuda" and not torch.cuda.is_available():
         break
-    decoded = decode_stream(path.read_bytes(), DecodeOptions(device=device), watch=Stopwatch())
+    # A family that ships no weights has small ones beside its vectors.
+    zoo = Zoo(path.parent) if (path.parent / "manifest.json").exists() else SHIPPED
+    options = DecodeOptions(device=device, zoo=zoo)
+    decoded = decode_stream(path.read_bytes(), options, watch=Stopwatch())
     expected = json.loads(path.with_suffix(".json").read_text())["symbols_sha256"]
     with Image.open(path.with_suffix(".png")) as reference:
         pixels = np.asarray(reference, float)

@@ -13,7 +13,6 @@ from codec.bitstream import VERSION, Box, Header, Limits, scan, unpack, unpack_s
 from codec.errors import BitstreamError, LimitError, UsageError
 from codec.io.files import read_bytes
 from codec.progress import Progress, Stopwatch, unseen
-from codec.registry import FAMILIES
 from codec.weights import SHIPPED, Zoo
 
 if TYPE_CHECKING:
@@ -267,18 +266,23 @@ def decode(
     return picture.to_image() if picture.bit_depth == 8 else picture.to_array()
 
 
-def info(data: bytes | str | Path) -> Info:
+def info(data: bytes | str | Path, *, zoo: Zoo = SHIPPED) -> Info:
     """What a stream says of itself, and which of its chunks are damaged; decodes nothing.
+
+    Args:
+        data: the stream, or the path of a file that holds it.
+        zoo: where its weights are listed, which say what its layers are.
 
     Raises:
         BitstreamError: it is not ours, or its header is damaged.
+        ModelError: the list of weights cannot be read.
     """
     stream = data if isinstance(data, bytes) else read_bytes(data)
     found = scan(stream)
     header = found.header
     if header is None:
         raise found.error or BitstreamError("the header is damaged")
-    names = {family.id: family.name for family in FAMILIES}
+    names = {family.id: family.name for family in zoo.families}
     return {
         "format_version": VERSION,
         "family": names.get(header.family, f"unknown {header.family}"),
@@ -292,15 +296,15 @@ def info(data: bytes | str | Path) -> Info:
             {"type": c.name, "offset": c.offset, "length": c.length, "crc_ok": c.crc_ok}
             for c in found.chunks
         ],
-        "layers": _layers(stream) if found.error is None else [],
+        "layers": _layers(stream, zoo) if found.error is None else [],
     }
 
 
-def _layers(stream: bytes) -> list[LayerInfo]:
+def _layers(stream: bytes, zoo: Zoo) -> list[LayerInfo]:
     """The layers of a whole stream; none if its weights are not known or have no layers."""
     container = unpack(stream)
     model_id = container.header.model_id
-    entry = next((e for e in SHIPPED.manifest() if e.model_id == model_id), None)
+    entry = next((e for e in zoo.manifest() if e.model_id == model_id), None)
     if entry is None or not entry.layers:
         return []
     sizes = [0] * (1 + entry.layers)

@@ -184,7 +184,7 @@ def _decode(arguments: argparse.Namespace) -> None:
 
 def _info(arguments: argparse.Namespace) -> None:
     with _about(arguments.input):
-        found = api.info(read_bytes(arguments.input))
+        found = api.info(read_bytes(arguments.input), zoo=arguments.zoo)
     if arguments.json:
         _print_json(found)
         return
@@ -269,6 +269,17 @@ def _models(arguments: argparse.Namespace) -> None:
             f"{entry.name:16} {entry.model_id.hex()}  {entry.parameters / 1e6:.1f} M parameters, "
             f"{entry.decode_kmac_per_pixel:g} kMAC to decode a pixel{role}"
         )
+
+
+def _import_compressai(arguments: argparse.Namespace) -> None:
+    from codec import importing
+
+    _check_output(arguments)
+    with _about(arguments.checkpoint):
+        frozen = importing.read_checkpoint(arguments.checkpoint, arguments.arch)
+    with _about(arguments.output):
+        recipe = f"CompressAI, {arguments.arch}, {Path(arguments.checkpoint).name}"
+        importing.add_weights(frozen, Path(arguments.output), recipe)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -363,6 +374,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("info", help="what a stream holds")
     verb.add_argument("input", metavar="INPUT")
+    _add_zoo(verb)
     _add_json(verb)
     verb.set_defaults(run=_info)
 
@@ -378,8 +390,23 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_compare)
 
     verb = verbs.add_parser("models", help="the weights that are installed")
+    _add_zoo(verb)
     _add_json(verb)
     verb.set_defaults(run=_models)
+
+    verb = verbs.add_parser("import-compressai", help="weights of CompressAI to weights of ours")
+    verb.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="file of weights, or zoo:1 to zoo:8, which CompressAI publishes",
+    )
+    verb.add_argument("--arch", required=True, metavar="ARCH", help="mbt2018-mean, for example")
+    verb.add_argument(
+        "--out", dest="output", type=_weights, required=True, metavar="FILE.safetensors",
+        help="listed in a manifest.json beside it; its folder is for --zoo",
+    )  # fmt: skip
+    verb.add_argument("--force", action="store_true", help="replace the output if it exists")
+    verb.set_defaults(run=_import_compressai)
 
     verbs.add_parser("bench", help="rate and distortion over a folder of images")
 
@@ -396,8 +423,16 @@ def _add_common(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
     verb.add_argument("--threads", type=_count, metavar="N", help="of the transforms, on the CPU")
     verb.add_argument("--force", action="store_true", help="replace the output if it exists")
+    _add_zoo(verb)
     _add_limit(verb)
     _add_json(verb)
+
+
+def _add_zoo(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--zoo", type=_zoo, default=argparse.SUPPRESS, metavar="DIR",
+        help="folder of weights, instead of those that come with the package",
+    )  # fmt: skip
 
 
 def _add_limit(verb: argparse.ArgumentParser) -> None:
@@ -406,6 +441,16 @@ def _add_limit(verb: argparse.ArgumentParser) -> None:
 
 def _add_json(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _zoo(text: str) -> Zoo:
+    return Zoo(Path(text))
+
+
+def _weights(text: str) -> str:
+    if Path(text).suffix != ".safetensors":
+        raise argparse.ArgumentTypeError(f"want a name that ends in .safetensors, got {text}")
+    return text
 
 
 def _positive(text: str) -> float:

@@ -36,7 +36,10 @@ class Family:
 
 # Ids are part of the format: written out, never computed, never used again for something else.
 # 2 to 6 are reserved for clc, umgm, inr, nerv and gauss.
-FAMILIES = (Family(1, "iscs", "image", "codec.models.iscs:Iscs"),)
+FAMILIES = (
+    Family(1, "iscs", "image", "codec.models.iscs:Iscs"),
+    Family(7, "compressai", "image", "codec.models.compressai:CompressAI"),
+)
 
 
 def family_by_name(name: str, families: Sequence[Family] = FAMILIES) -> Family:

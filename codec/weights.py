@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codec.errors import ModelError, UsageError
+from codec.io.files import write_whole
 from codec.registry import FAMILIES, Family, family_by_name
 
 if TYPE_CHECKING:
@@ -132,6 +133,21 @@ class Zoo:
             return family.load().load(tensors, header.get("__metadata__", {}))
         except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
             raise ModelError(f"weights {entry.file} do not fit {family.name}: {error}") from error
+
+    def add(self, entry: Entry, content: bytes) -> None:
+        """Write a weight file and list it last; an entry of the same file goes.
+
+        The manifest is made if there is none.
+
+        Raises:
+            ModelError: what is there is no manifest.
+            UsageError: the folder cannot be written to.
+        """
+        manifest = self.folder / "manifest.json"
+        kept = self.manifest() if manifest.exists() else ()
+        rows = [asdict(old) for old in kept if old.file != entry.file]
+        write_whole(self.folder / entry.file, content)
+        write_whole(manifest, json.dumps([*rows, asdict(entry)], indent=2).encode() + b"\n")
 
 
 SHIPPED = Zoo(Path(__file__).parent / "zoo")

@@ -57,11 +57,16 @@ class FixedLayer:
             raise ValueError("biases are within 45 bits")
 
 
-def quantise_layer(weight: Floats, bias: Floats) -> FixedLayer:
-    """The nearest layer of 16-bit weights to a real one; runs when weights are exported."""
+def quantise_layer(
+    weight: Floats, bias: Floats, *, fraction_bits: int = FRACTION_BITS
+) -> FixedLayer:
+    """The nearest layer of 16-bit weights to a real one; runs when weights are exported.
+
+    `fraction_bits` are those of the activations that the layer will see.
+    """
     largest = float(np.abs(weight).max())
     shift = min(20, math.floor(math.log2(WEIGHT_MAX / largest))) if largest > 0 else 0
-    fixed_bias = np.rint(bias.astype(np.float64) * 2.0 ** (shift + FRACTION_BITS))
+    fixed_bias = np.rint(bias.astype(np.float64) * 2.0 ** (shift + fraction_bits))
     return FixedLayer(np.rint(weight.astype(np.float64) * 2.0**shift), fixed_bias, shift)
 
 

@@ -2,7 +2,7 @@
 
     python -m codec.training.export runs/iscs-small/state.pt recipes/iscs-small.toml
 
-Knows the zoo's manifest; touches nothing else of the package.
+Knows no file of the zoo but the one it adds.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -34,6 +33,7 @@ from codec.models.iscs import Iscs, IscsConfig, IscsNetwork
 from codec.models.iscs.network import scale_of
 from codec.models.layers import QUALITY_MAX, macs
 from codec.training.recipe import read_recipe
+from codec.weights import Entry, Zoo
 
 __all__ = ["decode_macs", "export", "fit_tables"]
 
@@ -130,33 +130,26 @@ def export(state: Path, recipe: Path, zoo: Path) -> Path:
 
     content = save(codec.tensors(), codec.metadata())
     digest = hashlib.sha256(content).hexdigest()
-    file = zoo / f"{plan.name.replace('/', '-')}-{digest[:8]}.safetensors"
-    file.write_bytes(content)
-    manifest = zoo / "manifest.json"
-    entries = json.loads(manifest.read_text())
-    entries.append(
-        {
-            "name": plan.name,
-            "family": plan.name.partition("/")[0],
-            "file": file.name,
-            "sha256": digest,
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "decode_kmac_per_pixel": round(decode_macs(network) / 1000, 2),
-            "recipe": f"recipes/{recipe.name}, {saved['counters']['samples']} samples",
-            "default": _is_default(plan.name, entries),
-            "rd": {},
-            "streams": codec.streams,
-            "layers": codec.layers,
-        }
+    entry = Entry(
+        name=plan.name,
+        family=plan.name.partition("/")[0],
+        file=f"{plan.name.replace('/', '-')}-{digest[:8]}.safetensors",
+        sha256=digest,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        decode_kmac_per_pixel=round(decode_macs(network) / 1000, 2),
+        recipe=f"recipes/{recipe.name}, {saved['counters']['samples']} samples",
+        default=_is_default(plan.name, Zoo(zoo).manifest()),
+        streams=codec.streams,
+        layers=codec.layers,
     )
-    manifest.write_text(json.dumps(entries, indent=2) + "\n")
-    return file
+    Zoo(zoo).add(entry, content)
+    return zoo / entry.file
 
 
-def _is_default(name: str, entries: Sequence[dict[str, Any]]) -> bool:
+def _is_default(name: str, entries: Sequence[Entry]) -> bool:
     """Whether new weights are what the family's name alone means: the first are, and successors."""
-    family = [entry for entry in entries if entry["family"] == name.partition("/")[0]]
-    return not family or any(entry["default"] for entry in family if entry["name"] == name)
+    family = [entry for entry in entries if entry.family == name.partition("/")[0]]
+    return not family or any(entry.default for entry in family if entry.name == name)
 
 
 def decode_macs(network: IscsNetwork, side: int = 256) -> float:
