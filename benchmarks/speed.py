@@ -15,6 +15,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from PIL import Image
 
 import codec
 
+MODELS = ("iscs/base", "iscs/small")
 QUALITY = 50
 
 
@@ -46,7 +48,7 @@ def peer(x: torch.Tensor) -> dict[str, Callable[[], Any]]:
         with torch.inference_mode():
             net.compress(x)
 
-    return {"mbt2018_mean_encode": encode, "mbt2018_mean_decode": decode}
+    return {"mbt2018_mean encode": encode, "mbt2018_mean decode": decode}
 
 
 def measure(works: dict[str, Callable[[], Any]], runs: int) -> dict[str, dict[str, float]]:
@@ -68,7 +70,6 @@ def main() -> None:
     """Print one JSON object, and write it where `--out` says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photo", type=Path)
-    parser.add_argument("--model", default="iscs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--out", type=Path)
@@ -78,26 +79,32 @@ def main() -> None:
     with Image.open(options.photo) as opened:
         image = opened.convert("RGB")
     x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-    model = codec.load_model(options.model, device="cpu")
-    stream = model.compress(x, quality=QUALITY)
-    works: dict[str, Callable[[], Any]] = {
-        "codec_encode": lambda: model.compress(x, quality=QUALITY),
-        "codec_decode": lambda: model.decompress(stream),
-    }
+    works: dict[str, Callable[[], Any]] = {}
+    sizes = {}
+    for name in MODELS:
+        model = codec.load_model(name, device="cpu")
+        stream = model.compress(x, quality=QUALITY)
+        sizes[name] = len(stream)
+        works[f"{name} encode"] = partial(model.compress, x, quality=QUALITY)
+        works[f"{name} decode"] = partial(model.decompress, stream)
     times = measure(works | peer(x), options.runs)
-    decoded = times.get("mbt2018_mean_decode")
+    ratios = {
+        name: times[f"{name} decode"]["median"] / times["mbt2018_mean decode"]["median"]
+        for name in MODELS
+        if "mbt2018_mean decode" in times
+    }
     result = {
         "photo": options.photo.name,
         "size": list(image.size),
         "quality": QUALITY,
-        "bytes": len(stream),
+        "bytes": sizes,
         "threads": options.threads,
         "runs": options.runs,
         "machine": platform.machine(),
         "torch": torch.__version__,
         "codec": codec.__version__,
         "seconds": times,
-        "decode_ratio": times["codec_decode"]["median"] / decoded["median"] if decoded else None,
+        "decode_ratios": ratios,
     }
     text = json.dumps(result, indent=2)
     print(text)
