@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codec.benchmark.provenance import commit, libraries, machine, today
+from codec.benchmark.provenance import origin
 
 ROOT = Path(__file__).resolve().parents[1]
 VECTORS = ROOT / "tests/vectors/v1"
@@ -121,10 +121,7 @@ def main() -> None:
             )
     result = {
         "command": "python benchmarks/determinism.py" + " --python PATH" * bool(options.python),
-        "commit": commit(),
-        "date": today(),
-        "machine": machine(),
-        "libraries": libraries(),
+        **origin(),
         "ways": rows,
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import codec
-from codec.benchmark.provenance import commit, libraries, machine, today
+from codec.benchmark.provenance import origin
 from codec.metrics import bd_rate, psnr
 from codec.weights import SHIPPED
 
@@ -39,10 +39,7 @@ def main() -> None:
     result = {
         "command": f"python benchmarks/effort.py KODAK --efforts {options.efforts}"
         f" --every {options.every}",
-        "commit": commit(),
-        "date": today(),
-        "machine": machine(),
-        "libraries": libraries(),
+        **origin(),
         "weights": SHIPPED.find("iscs").sha256,
         "images": [path.name for path in paths],
         "rows": [],

@@ -50,7 +50,7 @@ from skimage import data
 
 import codec
 from codec.api import DecodeOptions, decode_stream
-from codec.benchmark.provenance import commit, libraries, machine, today
+from codec.benchmark.provenance import origin
 from codec.bitstream import (
     SIGNATURE,
     VERSION,
@@ -682,10 +682,7 @@ def main() -> None:
     seconds = time.perf_counter() - started
     result = {
         "command": f"python benchmarks/fuzz.py --count {options.count} --seed {options.seed}",
-        "commit": commit(),
-        "date": today(),
-        "machine": machine(),
-        "libraries": libraries(),
+        **origin(),
         "weights": [entry.sha256 for entry in SHIPPED.manifest()],
         "seeds": len(known),
         "limits": {"seconds": SECONDS, "mb_above_start": MEGABYTES},

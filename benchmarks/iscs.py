@@ -26,7 +26,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from codec.benchmark.provenance import commit, libraries, machine, today
+from codec.benchmark.provenance import origin
 from codec.datasets import read_photos
 from codec.metrics import bd_rate
 from codec.models.iscs import Iscs, IscsNetwork
@@ -203,10 +203,7 @@ def main() -> None:
     }
     result: dict[str, Any] = {
         "command": f"python benchmarks/iscs.py TRAIN KODAK --samples {options.samples}",
-        "commit": commit(),
-        "date": today(),
-        "machine": machine(),
-        "libraries": libraries(),
+        **origin(),
         "weights": entry.sha256,
         "images": len(images),
         "core": CORE,

@@ -32,7 +32,7 @@ from PIL import Image
 from skimage import data
 
 import codec
-from codec.benchmark.provenance import commit, libraries, machine, today
+from codec.benchmark.provenance import origin
 from codec.bitstream import Box, Header
 from codec.metrics import psnr
 from codec.tiling import analyse_tile, geometry_of, reconstruct
@@ -157,10 +157,7 @@ def main() -> None:
     entry = SHIPPED.find(options.model)
     result = {
         "command": f"python benchmarks/memory.py --size {options.size} --model {options.model}",
-        "commit": commit(),
-        "date": today(),
-        "machine": machine(),
-        "libraries": libraries(),
+        **origin(),
         "threads": torch.get_num_threads(),
         "model": entry.name,
         "weights": entry.sha256,

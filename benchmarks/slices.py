@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 import codec
-from codec.benchmark.provenance import commit, libraries, machine, today
+from codec.benchmark.provenance import origin
 from codec.bitstream import pack_streams, unpack, unpack_streams
 from codec.entropy import AbstractCoder, AbstractStream, Decoder, Encoder, IntArray, Method, Tables
 from codec.metrics import bd_rate, psnr
@@ -154,10 +154,7 @@ def main() -> None:
     ]
     result = {
         "command": f"python benchmarks/slices.py KODAK --every {options.every}",
-        "commit": commit(),
-        "date": today(),
-        "machine": machine(),
-        "libraries": libraries(),
+        **origin(),
         "weights": entry.sha256,
         "groups": list(family.network.config.groups),
         "network_passes": "1 for z, 4 for the core, 1 for all groups",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import codec
 
-__all__ = ["commit", "image_list_sha256", "libraries", "machine", "today"]
+__all__ = ["commit", "image_list_sha256", "libraries", "machine", "origin", "today"]
 
 LIBRARIES = (
     "torch",
@@ -23,6 +23,16 @@ LIBRARIES = (
     "pillow-heif",
     "matplotlib",
 )
+
+
+def origin() -> dict[str, object]:
+    """All of it that every result says: commit, date, machine and libraries."""
+    return {
+        "commit": commit(),
+        "date": today(),
+        "machine": machine(),
+        "libraries": libraries(),
+    }
 
 
 def libraries() -> dict[str, str]:
