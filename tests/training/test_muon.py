@@ -40,7 +40,7 @@ def test_orthogonal_keeps_the_directions_and_levels_their_sizes(shape: tuple[int
 
 def test_a_step_along_a_matrix_is_as_large_as_adams() -> None:
     torch.manual_seed(2)
-    x = torch.nn.Parameter(torch.zeros(32, 8, 2, 2))
+    x = torch.nn.Parameter(torch.zeros(48, 8, 2, 2))
     optimiser = Muon([x], lr=0.1)
     (x * torch.randn_like(x)).sum().backward()
     optimiser.step()

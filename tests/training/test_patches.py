@@ -1,6 +1,7 @@
 """Crops are crops: of every photograph, at every place, turned in every way, and nothing else."""
 
 import numpy as np
+import pytest
 import torch
 
 from codec.training.patches import Patches
@@ -41,8 +42,9 @@ def test_a_photographs_chance_is_its_area() -> None:
     assert abs(share - 0.75) < 0.03
 
 
-def test_the_last_number_below_one_is_no_step_too_far() -> None:
-    made = photos()
-    numbers = torch.full((1, 4), 1 - 2**-24)
-    drawn = Patches(made, torch.device("cpu")).draw(numbers, 4)
-    assert drawn.shape == (1, 3, 4, 4)
+@pytest.mark.parametrize("number", [0.0, 1 - 2**-24])
+def test_the_least_and_the_largest_number_draw_what_fits(number: float) -> None:
+    made = [np.full((3, 3, 9), 1, np.uint8), np.full((3, 5, 7), 2, np.uint8)]
+    made.append(np.full((3, 9, 3), 3, np.uint8))
+    drawn = Patches(made, torch.device("cpu")).draw(torch.full((1, 4), number), 4)
+    assert torch.equal(torch.full((1, 3, 4, 4), 2 / 255), drawn)
