@@ -1,0 +1,1 @@
+"""Overfitted pictures: latents and tiny networks of one picture, and their coding."""
