@@ -1,0 +1,179 @@
+"""The networks of overfitted pictures, in floats: upsampling, synthesis, and the rate of latents.
+
+Cool-chic 5's, written from its equations. Every tensor has the pictures of a batch in front, and each
+picture has networks of its own: B pictures of one size are fitted at once. Knows no integers and no
+stream; `layout.shapes` names the tensors of `Parameters`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from codec.models.inr.layout import CONTEXTS, GRIDS, IFCE_LEVELS, LEVELS, Preset, coarser, shapes
+
+__all__ = ["Parameters", "bits", "fresh", "laplace_bits", "synthesise", "upsample"]
+
+Parameters: TypeAlias = Mapping[str, Tensor]
+
+BICUBIC = (-0.03515625, -0.10546875, 0.26171875, 0.87890625)
+REACH = max(max(-row, abs(column)) for row, column in CONTEXTS)
+LOG_SCALE_MIN, LOG_SCALE_MAX = -3.0, 4.875
+PROBABILITY_MIN = 2.0**-16
+
+
+def fresh(preset: Preset, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Networks before any fitting: they predict nothing, and upsample as bicubic filters do."""
+    found = {}
+    for name, shape in shapes(preset).items():
+        value = torch.zeros(batch, *shape)
+        if name == "arm.out.weight":
+            value.normal_(std=1 / 4, generator=generator)
+        elif name == "up.kernel.weight":
+            value[:] = torch.tensor(BICUBIC)
+        elif name == "up.filter.weight":
+            value[:, :, 0] = 1.0
+        elif name in ("syn.in.weight", "syn.out.weight"):
+            bound = 1 / (shape[0] ** 2 * math.sqrt(shape[1]))
+            value.uniform_(-bound, bound, generator=generator)
+        found[name] = value
+    return found
+
+
+def upsample(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
+    """Latents of all levels at the picture's size (arXiv 2411.19249).
+
+    Each level's grid is sharpened by a symmetric separable 7-tap filter and joins the coarser ones,
+    which a symmetric separable 8-tap filter has doubled; all at a level share its filters.
+
+    Args:
+        grids: y_6 .. y_0, `(B, h, w)` each.
+
+    Returns:
+        `(B, 7, H, W)`, from y_6 on.
+    """
+    stack = grids[0][:, None]
+    for number, grid in enumerate(grids[1:]):
+        taps = parameters["up.kernel.weight"][:, number, :, None, None, None]
+        rows, columns = grid.shape[1:]
+        stack = _doubled(_doubled(stack, taps, 2), taps, 3)[:, :, :rows, :columns]
+        taps = parameters["up.filter.weight"][:, number, :, None, None, None]
+        plane = grid[:, None]
+        sharpened = plane + _filtered(_filtered(plane, taps, 2), taps, 3)
+        stack = torch.cat([stack, sharpened], dim=1)
+    return stack
+
+
+def _doubled(x: Tensor, taps: Tensor, dim: int) -> Tensor:
+    """Twice as long in `dim`: the transposed convolution with taps a b c d d c b a, edges repeated."""
+    a, b, c, d = taps.unbind(1)
+    length = x.shape[dim]
+    x = functional.pad(x, (0, 0, 2, 2) if dim == 2 else (2, 2, 0, 0), mode="replicate")
+    part = [x.narrow(dim, start, length) for start in range(5)]
+    even = a * part[0] + c * part[1] + d * part[2] + b * part[3]
+    odd = b * part[1] + d * part[2] + c * part[3] + a * part[4]
+    return torch.stack([even, odd], dim=dim + 1).flatten(dim, dim + 1)
+
+
+def _filtered(x: Tensor, taps: Tensor, dim: int) -> Tensor:
+    """The convolution with taps d c b a b c d, zeros around."""
+    length = x.shape[dim]
+    x = functional.pad(x, (0, 0, 3, 3) if dim == 2 else (3, 3, 0, 0))
+    part = [x.narrow(dim, start, length) for start in range(7)]
+    found = taps[:, 0] * part[3]
+    for distance in range(1, 4):
+        found = found + taps[:, distance] * (part[3 - distance] + part[3 + distance])
+    return found
+
+
+def synthesise(stack: Tensor, parameters: Parameters) -> Tensor:
+    """Upsampled latents `(B, 7, H, W)` to pixels `(B, 3, H, W)`, about [0, 1]."""
+    batch, _, height, width = stack.shape
+    flat = stack.flatten(2)
+    hidden = _pointwise(flat, parameters, "syn.in").relu()
+    x = _pointwise(hidden, parameters, "syn.out") + parameters["syn.skip.weight"] @ flat
+    x = x.reshape(1, batch * 3, height, width)
+    residuals = [name for name in parameters if name.startswith("syn.res") and "weight" in name]
+    for number, name in enumerate(residuals):
+        weight = parameters[name].flatten(0, 1)
+        bias = parameters[name.replace("weight", "bias")].flatten()
+        padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+        x = x + functional.conv2d(padded, weight, bias, groups=batch)
+        if number < len(residuals) - 1:
+            x = x.relu()
+    return x.reshape(batch, 3, height, width)
+
+
+def bits(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
+    """Bits of each picture's latents under the Laplaces that their contexts predict, `(B,)`.
+
+    Args:
+        grids: in the order of `GRIDS`, `(B, h, w)` each, rounded or a stand-in for it.
+    """
+    preset_inputs = parameters["arm.0.weight"].shape[2]
+    features = parameters["ifce.0.weight"].shape[1]
+    neighbours = preset_inputs - features
+    inputs = []
+    for number, (place, grid) in enumerate(zip(GRIDS, grids, strict=True)):
+        found = _neighbours(grid, neighbours)
+        if place.hyper or place.level >= IFCE_LEVELS:
+            told = found.new_zeros(found.shape[0], features, *found.shape[2:])
+        else:
+            told = _features(grids[:number], place.level, grid.shape[1:], parameters)
+        inputs.append(torch.cat([found, told], dim=1).flatten(2))
+    context = torch.cat(inputs, dim=2)
+    hidden = context
+    for layer in ("arm.0", "arm.1"):
+        hidden = (_pointwise(hidden, parameters, layer) + hidden).relu()
+    out = _pointwise(hidden, parameters, "arm.out") + parameters["arm.skip.weight"] @ context
+    mean, log_scale = out[:, 0], out[:, 1].clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)
+    latents = torch.cat([grid.flatten(1) for grid in grids], dim=1)
+    return laplace_bits(latents - mean, log_scale).sum(1)
+
+
+def laplace_bits(distance: Tensor, log_scale: Tensor) -> Tensor:
+    """Bits of the unit bin around `distance` from the mean of a Laplace; any shape."""
+    rate = torch.exp(-log_scale)
+    distance = distance.abs()
+    # Inside half a step of the mean the bin spans it; outside it is one exponential.
+    inside = 1 - torch.exp(-rate / 2) * torch.cosh((rate * distance).clamp(max=rate / 2))
+    outside = torch.exp(-rate * (distance - 0.5).clamp(min=0)) * -torch.expm1(-rate) / 2
+    probability = torch.where(distance < 0.5, inside, outside)
+    return -torch.log2(probability.clamp(min=PROBABILITY_MIN))
+
+
+def _neighbours(grid: Tensor, count: int) -> Tensor:
+    """The first `count` contexts of every latent, `(B, count, h, w)`."""
+    _, height, width = grid.shape
+    padded = functional.pad(grid, (REACH, REACH, REACH, 0))
+    found = [
+        padded[:, REACH + row :, REACH + column :][:, :height, :width]
+        for row, column in CONTEXTS[:count]
+    ]
+    return torch.stack(found, dim=1)
+
+
+def _features(
+    before: Sequence[Tensor], level: int, size: Sequence[int], parameters: Parameters
+) -> Tensor:
+    """What coarser grids say of y_level: a linear map at half its resolution, repeated."""
+    half = before[-1].shape[1:]
+    aligned = []
+    for grid, place in zip(before, GRIDS, strict=False):
+        times = 1 << (place.level - level - 1)
+        wide = grid.repeat_interleave(times, 1).repeat_interleave(times, 2)
+        aligned.append(wide[:, : half[0], : half[1]])
+    told = _pointwise(torch.stack(aligned, dim=1).flatten(2), parameters, f"ifce.{level}")
+    told = told.unflatten(2, list(half)).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return told[:, :, : size[0], : size[1]]
+
+
+def _pointwise(x: Tensor, parameters: Parameters, layer: str) -> Tensor:
+    """A layer over `(B, C_in, N)`."""
+    weight, bias = parameters[f"{layer}.weight"], parameters[f"{layer}.bias"]
+    return torch.baddbmm(bias[:, :, None], weight, x)
