@@ -34,7 +34,7 @@ from codec.models.layers import QUALITY_MAX
 from codec.training.muon import Muon
 from codec.training.patches import Patches
 from codec.training.recipe import Recipe, Stage, read_recipe
-from codec.training.replay import Replay, Work
+from codec.models.replay import Replay, Work
 from codec.weights import SHIPPED
 
 __all__ = ["Trainer", "rate_distortion", "run"]

@@ -14,7 +14,7 @@ from codec.training import run
 from codec.training.loop import Trainer
 from codec.training.patches import Patches
 from codec.training.recipe import Stage, read_recipe
-from codec.training.replay import Work
+from codec.models.replay import Work
 from codec.weights import SHIPPED
 
 
