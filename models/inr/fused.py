@@ -23,9 +23,10 @@ from torch.nn import functional
 from codec.models.inr.layout import CONTEXTS, GRIDS, IFCE_LEVELS
 from codec.models.inr.network import REACH, Parameters, aligned
 
-__all__ = ["bits"]
+__all__ = ["bits", "synthesise"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
+Integers: TypeAlias = npt.NDArray[np.int64]
 R = TypeVar("R")
 
 # Elements of a plane that one call of a kernel works on, about: some hundred microseconds.
@@ -69,6 +70,134 @@ def _arm(parameters: Parameters) -> list[Tensor]:
     found.append(torch.cat([functional.pad(part, (0, more, 0, 2)) for part in parts], dim=2))
     found.append(functional.pad(parameters["arm.out.bias"], (0, 2)))
     return found
+
+
+def synthesise(stack: Tensor, parameters: Parameters) -> Tensor:
+    """Upsampled latents to pixels, about [0, 1]: `network.synthesise`, which can be derived once.
+
+    Args:
+        stack: `(B, 7, H, W)` float32.
+        parameters: float32.
+
+    Returns:
+        `(B, 3, H, W)`.
+    """
+    x: Tensor = _Hidden.apply(stack, *_hidden(parameters))  # type: ignore[no-untyped-call]
+    layers = [name for name in parameters if name.startswith("syn.res") and "weight" in name]
+    for number, name in enumerate(layers):
+        # What the layer is added to is a tap more in its middle.
+        weight = parameters[name] + torch.eye(3)[:, :, None, None] * _MIDDLE
+        weight = functional.pad(weight.flatten(2), (0, 1, 0, 1))
+        bias = functional.pad(parameters[name.replace("weight", "bias")], (0, 1))
+        padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+        x = _Convolution.apply(padded, weight, bias)  # type: ignore[no-untyped-call]
+        if number < len(layers) - 1:
+            x = x.relu()
+    return x
+
+
+_MIDDLE = functional.pad(torch.ones(1, 1), (1, 1, 1, 1))
+
+
+def _hidden(parameters: Parameters) -> list[Tensor]:
+    """The tensors of `kernels.Hidden` for each picture, differentiable."""
+    out, skip = parameters["syn.out.weight"], parameters["syn.skip.weight"]
+    return [
+        functional.pad(parameters["syn.in.weight"], (0, 1)),
+        parameters["syn.in.bias"],
+        functional.pad(torch.cat([out, skip], dim=2), (0, 1, 0, 1)),
+        functional.pad(parameters["syn.out.bias"], (0, 1)),
+    ]
+
+
+class _Hidden(torch.autograd.Function):
+    """`(B, 7, H, W)` and the tensors of `kernels.Hidden` -> `(B, 3, H, W)`."""
+
+    @staticmethod
+    def forward(ctx: Any, stack: Tensor, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(stack, *tensors)
+        kernels = _kernels()
+        x, *arrays = _arrays(stack.flatten(2), *tensors)
+        found = np.empty((len(x), 3, x.shape[2]), np.float32)
+
+        def one(b: int, first: int, last: int) -> None:
+            net = kernels.Hidden(*(each[b] for each in arrays))
+            kernels.synthesis(x[b], first, last, net, found[b])
+
+        _all(one, [(b, *part) for b in range(len(x)) for part in _parts(x.shape[2], 1)])
+        return torch.from_numpy(found).view(-1, 3, *stack.shape[2:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        stack, *tensors = ctx.saved_tensors
+        kernels = _kernels()
+        out_grad, x, *arrays = _arrays(grad.flatten(2), stack.flatten(2), *tensors)
+        x_grad = np.empty_like(x)
+        grads = [np.zeros_like(each) for each in arrays]
+
+        def one(b: int, first: int, last: int) -> Any:
+            net = kernels.Hidden(*(each[b] for each in arrays))
+            own = kernels.Hidden(*(np.zeros_like(each) for each in net))
+            kernels.synthesis_back(out_grad[b], x[b], first, last, net, x_grad[b], own)
+            return own
+
+        parts = [(b, *part) for b in range(len(x)) for part in _parts(x.shape[2], 1)]
+        for (b, *_), own in zip(parts, _each(one, parts), strict=True):
+            _add([each[b] for each in grads], own)
+        return torch.from_numpy(x_grad).view_as(stack), *(torch.from_numpy(each) for each in grads)
+
+
+class _Convolution(torch.autograd.Function):
+    """`(B, C, H + 2, W + 2)`, weights `(B, 4, 28)`, biases `(B, 4)` -> `(B, 3, H, W)`."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(padded, weight, bias)
+        kernels = _kernels()
+        x, weights, biases = _arrays(padded.flatten(2), weight, bias)
+        offsets, parts = _taps(padded)
+        found = np.empty_like(x)
+
+        def one(b: int, first: int, last: int) -> None:
+            kernels.convolution(x[b], first, last, offsets, weights[b], biases[b], found[b])
+
+        _all(one, parts)
+        return torch.from_numpy(found).view_as(padded)[:, :, 1:-1, 1:-1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        padded, weight, bias = ctx.saved_tensors
+        kernels = _kernels()
+        whole = functional.pad(grad, (1, 1, 1, 1))
+        out_grad, x, weights, biases = _arrays(whole.flatten(2), padded.flatten(2), weight, bias)
+        offsets, parts = _taps(padded)
+        halo = offsets.max()
+        x_grad, weight_grad, bias_grad = (np.zeros_like(each) for each in (x, weights, biases))
+
+        def one(b: int, first: int, last: int) -> list[Floats]:
+            own = np.zeros((len(x[b]), last - first + 2 * halo), np.float32)
+            learned = np.zeros_like(weights[b]), np.zeros_like(biases[b])
+            kernels.convolution_back(
+                out_grad[b], x[b], first, last, offsets, weights[b], own, *learned
+            )
+            return [own, *learned]
+
+        for (b, first, last), own in zip(parts, _each(one, parts), strict=True):
+            _add([x_grad[b, :, first - halo : last + halo], weight_grad[b], bias_grad[b]], own)
+        x_grad = x_grad.reshape(padded.shape)
+        return tuple(torch.from_numpy(each) for each in (x_grad, weight_grad, bias_grad))
+
+
+def _taps(padded: Tensor) -> tuple[Integers, list[tuple[int, int, int]]]:
+    """How far a pixel's neighbours are in a plane with borders of one; its parts, for each picture.
+
+    A part also has the borders between its rows, of which what is found is of no use.
+    """
+    batch, _, height, stride = padded.shape
+    offsets = np.array([row * stride + column for row in (-1, 0, 1) for column in (-1, 0, 1)])
+    rows = _parts(height - 2, stride)
+    parts = [(start * stride + stride + 1, stop * stride + stride - 1) for start, stop in rows]
+    return offsets, [(b, *part) for b in range(batch) for part in parts]
 
 
 def _pointwise(x: Tensor, parameters: Parameters, layer: str) -> Tensor:

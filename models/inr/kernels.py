@@ -19,7 +19,18 @@ import numpy.typing as npt
 
 from codec.models.inr.network import LOG_SCALE_MAX, LOG_SCALE_MIN, PROBABILITY_MIN, REACH
 
-__all__ = ["BLOCK", "Arm", "pointwise", "pointwise_back", "rate"]
+__all__ = [
+    "BLOCK",
+    "Arm",
+    "Hidden",
+    "convolution",
+    "convolution_back",
+    "pointwise",
+    "pointwise_back",
+    "rate",
+    "synthesis",
+    "synthesis_back",
+]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -65,6 +76,20 @@ class Arm(NamedTuple):
     b_out: Floats
 
 
+class Hidden(NamedTuple):
+    """The pointwise layers of the synthesis, or their gradients.
+
+    Attributes:
+        weight, bias: `(K, 8)` and `(K,)`, K channels of the hidden layer.
+        out, b_out: `(4, K + 8)` and `(4,)`: from the hidden layer, then from the latents.
+    """
+
+    weight: Floats
+    bias: Floats
+    out: Floats
+    b_out: Floats
+
+
 @_compiled
 def rate(  # type: ignore[no-untyped-def]
     grid, stride, first, last, offsets, told, arm, learn, grid_grad, told_grad, arm_grad
@@ -73,9 +98,9 @@ def rate(  # type: ignore[no-untyped-def]
 
     `grid` is flat: row by row, each with `REACH` zeros in front, after `REACH` rows of zeros; and
     `BLOCK` longer than that. A row takes `stride` elements; the contexts of a latent are `offsets`
-    away. `grid_grad` is the part of it from `-min(offsets)` before `first` on, and also
-    `BLOCK` longer. `told` are features, `(F, ceil(h / 2), ceil(w / 2))`, of two by two latents each;
-    of `told_grad`, only the rows of these latents are touched.
+    away. `grid_grad` is the part of it from `-min(offsets)` before `first` on, also `BLOCK` longer.
+    `told` are features, `(F, ceil(h / 2), ceil(w / 2))`, each of two by two latents; in `told_grad`
+    only the rows of these latents are touched.
     """
     neighbours, channels = len(offsets), len(arm.b0)
     halo = -offsets.min()
@@ -93,7 +118,9 @@ def rate(  # type: ignore[no-untyped-def]
     total = 0.0
     for at in range(first, last, BLOCK):
         for c in range(neighbours):
-            context[c * BLOCK : (c + 1) * BLOCK] = grid[at + offsets[c] : at + offsets[c] + BLOCK]
+            row, source = context[c * BLOCK : (c + 1) * BLOCK], grid[at + offsets[c] :]
+            for n in range(BLOCK):
+                row[n] = source[n]
         _repeat(told, at, min(last, at + BLOCK), stride, context[neighbours * BLOCK :], valid)
 
         _layer(arm.w0, arm.b0, context, hidden)
@@ -158,12 +185,100 @@ def pointwise_back(  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def synthesis(x, first, last, net, out):  # type: ignore[no-untyped-def]
+    """Set `out` `(3, N)` from `first` to `last`, of the latents `x` `(7, N)`."""
+    size = len(net.bias) * BLOCK
+    seen = np.zeros(net.out.shape[1] * BLOCK, np.float32)
+    hidden, latents = seen[:size], seen[size:]
+    found = np.empty(4 * BLOCK, np.float32)
+    for at in range(first, last, BLOCK):
+        _load(x, at, last, latents)
+        _layer(net.weight, net.bias, latents, hidden)
+        _relu(hidden)
+        _layer(net.out, net.b_out, seen, found)
+        _store(found, at, last, out)
+
+
+@_compiled
+def synthesis_back(out_grad, x, first, last, net, x_grad, net_grad):  # type: ignore[no-untyped-def]
+    """Set `x_grad` from `first` to `last`, and add to `net_grad`; what is hidden is found anew."""
+    size = len(net.bias) * BLOCK
+    seen = np.zeros(net.out.shape[1] * BLOCK, np.float32)
+    seen_grad = np.empty(net.out.shape[1] * BLOCK, np.float32)
+    hidden, latents = seen[:size], seen[size:]
+    hidden_grad, latents_grad = seen_grad[:size], seen_grad[size:]
+    found_grad = np.zeros(4 * BLOCK, np.float32)
+    weight_t, out_t = net.weight.T.copy(), net.out.T.copy()
+    for at in range(first, last, BLOCK):
+        _load(x, at, last, latents)
+        _load(out_grad, at, last, found_grad)
+        _layer(net.weight, net.bias, latents, hidden)
+        _relu(hidden)
+        _learn_layer(found_grad, seen, net_grad.out, net_grad.b_out)
+        seen_grad[:] = 0
+        _multiply(out_t, found_grad, seen_grad)
+        _relu_back(hidden, hidden_grad)
+        _learn_layer(hidden_grad, latents, net_grad.weight, net_grad.bias)
+        _multiply(weight_t, hidden_grad, latents_grad)
+        _store(latents_grad, at, last, x_grad)
+
+
+@_compiled
+def convolution(x, first, last, offsets, weight, bias, out):  # type: ignore[no-untyped-def]
+    """Set `out` `(O, N)` from `first` to `last` to sums of what is at `offsets` in `x` `(I, N)`.
+
+    `weight` is for each channel of x and each offset in turn.
+    """
+    block = np.zeros(weight.shape[1] * BLOCK, np.float32)
+    found = np.empty(weight.shape[0] * BLOCK, np.float32)
+    taps = len(offsets)
+    for at in range(first, last, BLOCK):
+        for tap in range(taps):
+            place = at + offsets[tap]
+            for c in range(len(x)):
+                _load(x[c : c + 1], place, last + offsets[tap], block[(c * taps + tap) * BLOCK :])
+        _layer(weight, bias, block, found)
+        _store(found, at, last, out)
+
+
+@_compiled
+def convolution_back(  # type: ignore[no-untyped-def]
+    out_grad, x, first, last, offsets, weight, x_grad, weight_grad, bias_grad
+):
+    """Add to the gradients; `x_grad` is the part from `min(offsets)` before `first` on."""
+    block = np.zeros(weight.shape[1] * BLOCK, np.float32)
+    block_grad = np.empty(weight.shape[1] * BLOCK, np.float32)
+    found_grad = np.zeros(weight.shape[0] * BLOCK, np.float32)
+    weight_t = weight.T.copy()
+    taps, halo = len(offsets), -offsets.min()
+    for at in range(first, last, BLOCK):
+        _load(out_grad, at, last, found_grad)
+        for tap in range(taps):
+            place = at + offsets[tap]
+            for c in range(len(x)):
+                _load(x[c : c + 1], place, last + offsets[tap], block[(c * taps + tap) * BLOCK :])
+        _learn_layer(found_grad, block, weight_grad, bias_grad)
+        block_grad[:] = 0
+        _multiply(weight_t, found_grad, block_grad)
+        size = min(BLOCK, last - at)
+        for tap in range(taps):
+            place = halo + at - first + offsets[tap]
+            for c in range(len(x)):
+                target = x_grad[c, place : place + size]
+                source = block_grad[(c * taps + tap) * BLOCK :]
+                for n in range(size):
+                    target[n] += source[n]
+
+
+@_compiled
 def _load(plane, at, last, block):  # type: ignore[no-untyped-def]
     """Copy `plane` `(C, N)` at `at` into a block, zeros from `last` on."""
     size = min(BLOCK, last - at)
     for c in range(len(plane)):
-        block[c * BLOCK : c * BLOCK + size] = plane[c, at : at + size]
-        block[c * BLOCK + size : (c + 1) * BLOCK] = 0
+        row, source = block[c * BLOCK : (c + 1) * BLOCK], plane[c, at : at + size]
+        for n in range(size):
+            row[n] = source[n]
+        row[size:] = 0
 
 
 @_compiled
@@ -171,7 +286,9 @@ def _store(block, at, last, plane):  # type: ignore[no-untyped-def]
     """The reverse of `_load`."""
     size = min(BLOCK, last - at)
     for c in range(len(plane)):
-        plane[c, at : at + size] = block[c * BLOCK : c * BLOCK + size]
+        row, target = block[c * BLOCK : (c + 1) * BLOCK], plane[c, at : at + size]
+        for n in range(size):
+            target[n] = row[n]
 
 
 @_compiled

@@ -24,6 +24,12 @@ def drawn(preset, height, width, batch=1, spread=2.0):
     return parameters, [grid.requires_grad_() for grid in grids]
 
 
+def stacked(batch, height, width):
+    """Upsampled latents, with gradients."""
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(batch, 7, height, width, generator=generator).requires_grad_()
+
+
 def outcome(function, tensors, parameters):
     """The value, and the gradients of a sum with random weights; zero where nothing depends."""
     value = function(tensors, parameters)
@@ -96,6 +102,15 @@ def test_bits_without_gradients_are_the_same():
     assert torch.equal(alone, fused.bits(grids, parameters))
 
 
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_pixels_and_their_gradients_are_the_plain_ones(preset, height, width):
+    parameters, _ = drawn(preset, height, width, batch=2)
+    stack = stacked(2, height, width)
+    expected = exactly(network.synthesise, stack, parameters)
+    assert_close(outcome(fused.synthesise, stack, parameters), expected)
+
+
 @pytest.fixture
 def set_threads():
     before = torch.get_num_threads()
@@ -106,14 +121,17 @@ def set_threads():
 def works():
     """Each function on a picture of several parts, to be called without arguments."""
     parameters, grids = drawn(PRESETS[1], 200, 300)
-    return [partial(outcome, fused.bits, grids, parameters)]
+    return [
+        partial(outcome, fused.bits, grids, parameters),
+        partial(outcome, fused.synthesise, stacked(1, 200, 300), parameters),
+    ]
 
 
 def same(first, second):
     return all(torch.equal(ours, theirs) for ours, theirs in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("work", works())
+@pytest.mark.parametrize("work", works(), ids=["bits", "synthesise"])
 def test_the_number_of_threads_changes_nothing(work, set_threads):
     found = []
     for threads in (1, 2, 5):
@@ -123,7 +141,7 @@ def test_the_number_of_threads_changes_nothing(work, set_threads):
     assert same(found[0], found[2])
 
 
-@pytest.mark.parametrize("work", works())
+@pytest.mark.parametrize("work", works(), ids=["bits", "synthesise"])
 def test_many_at_once_give_what_one_alone_gives(work):
     alone = work()
     with ThreadPoolExecutor(4) as pool:
