@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codec.models.inr.layout import CONTEXTS, GRIDS, IFCE_LEVELS, LEVELS, Preset, coarser, shapes
+from codec.models.inr.layout import CONTEXTS, GRIDS, IFCE_LEVELS, Preset, shapes
 
-__all__ = ["Parameters", "bits", "fresh", "laplace_bits", "synthesise", "upsample"]
+__all__ = ["Parameters", "aligned", "bits", "fresh", "laplace_bits", "synthesise", "upsample"]
 
 Parameters: TypeAlias = Mapping[str, Tensor]
 
@@ -132,10 +132,13 @@ def bits(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
     for number, (place, grid) in enumerate(zip(GRIDS, grids, strict=True)):
         found = _neighbours(grid, neighbours)
         if place.hyper or place.level >= IFCE_LEVELS:
-            told = found.new_zeros(found.shape[0], features, *found.shape[2:])
+            seen = found.new_zeros(found.shape[0], features, *found.shape[2:])
         else:
-            told = _features(grids[:number], place.level, grid.shape[1:], parameters)
-        inputs.append(torch.cat([found, told], dim=1).flatten(2))
+            coarse = aligned(grids[:number], place.level)
+            seen = _pointwise(coarse.flatten(2), parameters, f"ifce.{place.level}")
+            seen = _repeated(seen.reshape(-1, features, *coarse.shape[2:]), 2)
+            seen = seen[:, :, : grid.shape[1], : grid.shape[2]]
+        inputs.append(torch.cat([found, seen], dim=1).flatten(2))
     context = torch.cat(inputs, dim=2)
     hidden = context
     for layer in ("arm.0", "arm.1"):
@@ -168,19 +171,26 @@ def _neighbours(grid: Tensor, count: int) -> Tensor:
     return torch.stack(found, dim=1)
 
 
-def _features(
-    before: Sequence[Tensor], level: int, size: Sequence[int], parameters: Parameters
-) -> Tensor:
-    """What coarser grids say of y_level: a linear map at half its resolution, repeated."""
-    half = before[-1].shape[1:]
-    aligned = []
-    for grid, place in zip(before, GRIDS, strict=False):
-        times = 1 << (place.level - level - 1)
-        wide = grid.repeat_interleave(times, 1).repeat_interleave(times, 2)
-        aligned.append(wide[:, : half[0], : half[1]])
-    told = _pointwise(torch.stack(aligned, dim=1).flatten(2), parameters, f"ifce.{level}")
-    told = told.unflatten(2, list(half)).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    return told[:, :, : size[0], : size[1]]
+def aligned(before: Sequence[Tensor], level: int) -> Tensor:
+    """The grids that are coded before y_level, at the resolution of the last of them.
+
+    Args:
+        before: `(B, h, w)` each.
+        level: k of y_k, less than `IFCE_LEVELS`.
+
+    Returns:
+        `(B, G, h, w)` for G grids; each element is for two by two of y_level.
+    """
+    height, width = before[-1].shape[1:]
+    times = [1 << (place.level - level - 1) for place in GRIDS[: len(before)]]
+    wide = [_repeated(grid, by) for grid, by in zip(before, times, strict=True)]
+    return torch.stack([each[:, :height, :width] for each in wide], dim=1)
+
+
+def _repeated(x: Tensor, times: int) -> Tensor:
+    """Each element of `(..., h, w)` as a square; repeat_interleave's gradient is far slower."""
+    wide = x[..., :, None, :, None].expand(*x.shape[:-1], times, x.shape[-1], times)
+    return wide.flatten(-2).flatten(-3, -2)
 
 
 def _pointwise(x: Tensor, parameters: Parameters, layer: str) -> Tensor:
