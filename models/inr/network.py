@@ -1,8 +1,8 @@
 """The networks of overfitted pictures, in floats: upsampling, synthesis, and the rate of latents.
 
-Cool-chic 5's, written from its equations. Every tensor has the pictures of a batch in front, and each
-picture has networks of its own: B pictures of one size are fitted at once. Knows no integers and no
-stream; `layout.shapes` names the tensors of `Parameters`.
+Cool-chic 5's, written from its equations. Every tensor has the pictures of a batch in front, and
+each picture has networks of its own: B pictures of one size are fitted at once. Knows no integers
+and no stream; `layout.shapes` names the tensors of `Parameters`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def upsample(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
 
     Args:
         grids: y_6 .. y_0, `(B, h, w)` each.
+        parameters: of each picture.
 
     Returns:
         `(B, 7, H, W)`, from y_6 on.
@@ -70,7 +71,7 @@ def upsample(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
 
 
 def _doubled(x: Tensor, taps: Tensor, dim: int) -> Tensor:
-    """Twice as long in `dim`: the transposed convolution with taps a b c d d c b a, edges repeated."""
+    """Twice as long in `dim`: a transposed convolution, taps a b c d d c b a, edges repeated."""
     a, b, c, d = taps.unbind(1)
     length = x.shape[dim]
     x = functional.pad(x, (0, 0, 2, 2) if dim == 2 else (2, 2, 0, 0), mode="replicate")
@@ -104,7 +105,7 @@ def synthesise(stack: Tensor, parameters: Parameters) -> Tensor:
         )
         if number < residuals - 1:
             x = x.relu()
-    return x.unflatten(2, (height, width))
+    return x.reshape(*x.shape[:2], height, width)
 
 
 def _patches(x: Tensor) -> Tensor:
@@ -124,6 +125,7 @@ def bits(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
 
     Args:
         grids: in the order of `GRIDS`, `(B, h, w)` each, rounded or a stand-in for it.
+        parameters: of each picture.
     """
     preset_inputs = parameters["arm.0.weight"].shape[2]
     features = parameters["ifce.0.weight"].shape[1]

@@ -1,7 +1,7 @@
 """Fitting latents and networks to pictures by gradient descent. Knows no integers and no stream.
 
-Cool-chic 5's schedule: latents pass through soft rounding, noise, and soft rounding again, harder and
-with less noise as time goes on; at last they are rounded, and only the networks still learn.
+Cool-chic 5's schedule: latents pass through soft rounding, noise, and soft rounding again, harder
+and with less noise as time goes on; at last they are rounded, and only the networks still learn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from codec.models.inr import network
+from codec.models.inr import fused, network
 from codec.models.inr.layout import HYPER_LEVELS, grid_sizes
 from codec.models.inr.soap import Soap
 from codec.models.replay import Replay
@@ -178,12 +178,12 @@ def _costs(
     x: Tensor, latents: list[Tensor], parameters: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Squared error and bits of each picture, `(B,)`."""
-    x_hat = network.synthesise(
-        network.upsample(latents[len(HYPER_LEVELS) :], parameters), parameters
-    )
+    quick = fused if x.device.type == "cpu" else network
+    stack = network.upsample(latents[len(HYPER_LEVELS) :], parameters)
+    x_hat = quick.synthesise(stack, parameters)
     # A straight-through clamp: what is too bright must still find back.
     x_hat = x_hat + (x_hat.clamp(0, 1) - x_hat).detach()
-    return (x_hat - x).square().mean(1).sum((1, 2)), network.bits(latents, parameters)
+    return (x_hat - x).square().mean(1).sum((1, 2)), quick.bits(latents, parameters)
 
 
 def _keep(best: Fit, grids: list[Tensor], parameters: Mapping[str, Tensor], better: Tensor) -> None:

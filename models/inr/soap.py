@@ -22,7 +22,7 @@ EPSILON = 1e-12
 @final
 @dataclass
 class _State:
-    """Of one parameter seen as matrices `(B, rows, columns)`; bases and covariances of both sides."""
+    """Of a parameter seen as matrices `(B, rows, columns)`; covariances and bases of both sides."""
 
     mean: Tensor
     square: Tensor
@@ -66,7 +66,7 @@ class Soap:
 
     @torch.no_grad()
     def turn(self) -> None:
-        """Let the bases follow the covariances by one power iteration; due every ten steps or so."""
+        """Let the bases follow the covariances by one power iteration; due every ten steps."""
         for state in self._states:
             for side, (covariance, basis) in enumerate(
                 zip(state.covariances, state.bases, strict=True)
