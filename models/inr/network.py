@@ -101,7 +101,7 @@ def synthesise(stack: Tensor, parameters: Parameters) -> Tensor:
     residuals = sum(name.startswith("syn.res") for name in parameters) // 2
     for number in range(residuals):
         x = x + _pointwise(
-            _patches(x.unflatten(2, (height, width))), parameters, f"syn.res{number}"
+            _patches(x.reshape(*x.shape[:2], height, width)), parameters, f"syn.res{number}"
         )
         if number < residuals - 1:
             x = x.relu()
