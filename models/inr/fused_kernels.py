@@ -25,6 +25,8 @@ __all__ = [
     "Hidden",
     "convolution",
     "convolution_back",
+    "doubling",
+    "doubling_back",
     "pointwise",
     "pointwise_back",
     "rate",
@@ -268,6 +270,84 @@ def convolution_back(  # type: ignore[no-untyped-def]
                 source = block_grad[(c * taps + tap) * BLOCK :]
                 for n in range(size):
                     target[n] += source[n]
+
+
+@_compiled
+def doubling(x, first, last, taps, out):  # type: ignore[no-untyped-def]
+    """Set rows `first` to `last` of `out` `(2 h, 2 w)`, of `x` with a border of two elements.
+
+    A row or column is made of four: taps a c d b of those from two before, or b d c a.
+    """
+    a, b, c, d = taps[0], taps[1], taps[2], taps[3]
+    high = np.empty(x.shape[1], np.float32)
+    for row in range(first, last):
+        _double_row(x, row, taps, high)
+        target = out[row]
+        for j in range(len(target) // 2):
+            h1, h2, h3 = high[j + 1], high[j + 2], high[j + 3]
+            target[2 * j] = a * high[j] + c * h1 + d * h2 + b * h3
+            target[2 * j + 1] = b * h1 + d * h2 + c * h3 + a * high[j + 4]
+
+
+@_compiled
+def doubling_back(out_grad, x, first, last, taps, x_grad, taps_grad):  # type: ignore[no-untyped-def]
+    """Add to the gradients; `x_grad` is the part from row `first / 2` on, and `first` is even."""
+    a, b, c, d = taps[0], taps[1], taps[2], taps[3]
+    width = x.shape[1] - 4
+    high = np.empty(width + 4, np.float32)
+    high_grad = np.empty(width + 4, np.float32)
+    # Columns with zeros around them, so that what a tap reaches needs no condition.
+    even, odd = np.zeros(width + 8, np.float32), np.zeros(width + 8, np.float32)
+    for row in range(first, last):
+        _double_row(x, row, taps, high)
+        source = out_grad[row]
+        for j in range(width):
+            even[j + 4] = source[2 * j]
+            odd[j + 4] = source[2 * j + 1]
+
+        by_a = by_b = by_c = by_d = ZERO
+        for j in range(width):
+            e, o = even[j + 4], odd[j + 4]
+            by_a += e * high[j] + o * high[j + 4]
+            by_b += e * high[j + 3] + o * high[j + 1]
+            by_c += e * high[j + 1] + o * high[j + 3]
+            by_d += e * high[j + 2] + o * high[j + 2]
+        for j in range(width + 4):
+            outer = a * (even[j + 4] + odd[j]) + b * (even[j + 1] + odd[j + 3])
+            high_grad[j] = outer + c * (even[j + 3] + odd[j + 1]) + d * (even[j + 2] + odd[j + 2])
+
+        begin = (row + 1) >> 1
+        local = begin - (first >> 1)
+        x0, x1, x2, x3 = x[begin], x[begin + 1], x[begin + 2], x[begin + 3]
+        g0, g1, g2, g3 = x_grad[local], x_grad[local + 1], x_grad[local + 2], x_grad[local + 3]
+        k0, k1, k2, k3 = (b, d, c, a) if row & 1 else (a, c, d, b)
+        by_0 = by_1 = by_2 = by_3 = ZERO
+        for j in range(width + 4):
+            g = high_grad[j]
+            by_0, by_1, by_2, by_3 = (
+                by_0 + g * x0[j],
+                by_1 + g * x1[j],
+                by_2 + g * x2[j],
+                by_3 + g * x3[j],
+            )
+            g0[j] += k0 * g
+            g1[j] += k1 * g
+            g2[j] += k2 * g
+            g3[j] += k3 * g
+        down = (by_3, by_0, by_2, by_1) if row & 1 else (by_0, by_3, by_1, by_2)
+        for tap, across in enumerate((by_a, by_b, by_c, by_d)):
+            taps_grad[tap] += across + down[tap]
+
+
+@_compiled
+def _double_row(x, row, taps, high):  # type: ignore[no-untyped-def]
+    """Row `row` of twice as many as `x` has."""
+    a, b, c, d = taps[0], taps[1], taps[2], taps[3]
+    k0, k1, k2, k3 = (b, d, c, a) if row & 1 else (a, c, d, b)
+    begin = (row + 1) >> 1
+    x0, x1, x2, x3 = x[begin], x[begin + 1], x[begin + 2], x[begin + 3]
+    for j in range(len(high)):
+        high[j] = k0 * x0[j] + k1 * x1[j] + k2 * x2[j] + k3 * x3[j]
 
 
 @_compiled

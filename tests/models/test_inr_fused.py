@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from codec.models.inr import fused, network
-from codec.models.inr.layout import PRESETS, grid_sizes
+from codec.models.inr.layout import HYPER_LEVELS, PRESETS, grid_sizes
 
 SIZES = ((1, 1), (1, 7), (9, 1), (33, 50), (64, 48))
 
@@ -102,6 +102,14 @@ def test_bits_without_gradients_are_the_same():
     assert torch.equal(alone, fused.bits(grids, parameters))
 
 
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_upsampled_latents_and_their_gradients_are_the_plain_ones(height, width):
+    parameters, grids = drawn(PRESETS[0], height, width, batch=2)
+    grids = grids[len(HYPER_LEVELS) :]
+    expected = exactly(network.upsample, grids, parameters)
+    assert_close(outcome(fused.upsample, grids, parameters), expected)
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_pixels_and_their_gradients_are_the_plain_ones(preset, height, width):
@@ -123,6 +131,7 @@ def works():
     parameters, grids = drawn(PRESETS[1], 200, 300)
     return [
         partial(outcome, fused.bits, grids, parameters),
+        partial(outcome, fused.upsample, grids[len(HYPER_LEVELS) :], parameters),
         partial(outcome, fused.synthesise, stacked(1, 200, 300), parameters),
     ]
 
@@ -131,7 +140,7 @@ def same(first, second):
     return all(torch.equal(ours, theirs) for ours, theirs in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("work", works(), ids=["bits", "synthesise"])
+@pytest.mark.parametrize("work", works(), ids=["bits", "upsample", "synthesise"])
 def test_the_number_of_threads_changes_nothing(work, set_threads):
     found = []
     for threads in (1, 2, 5):
@@ -141,7 +150,7 @@ def test_the_number_of_threads_changes_nothing(work, set_threads):
     assert same(found[0], found[2])
 
 
-@pytest.mark.parametrize("work", works(), ids=["bits", "synthesise"])
+@pytest.mark.parametrize("work", works(), ids=["bits", "upsample", "synthesise"])
 def test_many_at_once_give_what_one_alone_gives(work):
     alone = work()
     with ThreadPoolExecutor(4) as pool:
