@@ -225,7 +225,7 @@ def _costs(
 ) -> tuple[Tensor, Tensor]:
     """Squared error and bits of each picture, `(B,)`."""
     quick = fused if x.device.type == "cpu" else network
-    stack = network.upsample(latents[len(HYPER_LEVELS) :], parameters)
+    stack = quick.upsample(latents[len(HYPER_LEVELS) :], parameters)
     x_hat = quick.synthesise(stack, parameters)
     # A straight-through clamp: what is too bright must still find back.
     x_hat = x_hat + (x_hat.clamp(0, 1) - x_hat).detach()
