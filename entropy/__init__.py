@@ -15,10 +15,11 @@ from codec.entropy.coder import (
     Silence,
     prepare,
 )
-from codec.entropy.stream import AbstractStream
+from codec.entropy.stream import AbstractCausalModel, AbstractStream
 from codec.entropy.tables import IntArray, Tables, gaussian_pmf, gaussian_tables
 
 __all__ = [
+    "AbstractCausalModel",
     "AbstractCoder",
     "AbstractStream",
     "BitCounter",

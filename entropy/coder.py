@@ -24,16 +24,21 @@ from codec.entropy import escapes
 from codec.entropy.ranges import RangeReader, RangeWriter
 from codec.entropy.rans import RansReader, RansWriter
 from codec.entropy.stream import (
+    AbstractCausalModel,
     AbstractReader,
     AbstractStream,
     AbstractWriter,
     checked,
+    operations,
     required,
 )
 from codec.entropy.tables import IntArray, Tables
 from codec.errors import BitstreamError
 
 __all__ = ["AbstractCoder", "BitCounter", "Decoder", "Encoder", "Method", "Silence", "prepare"]
+
+
+OPERATION_BITS = 16  # an operation of rANS has a frequency in units of 2**-16
 
 
 class Method(Enum):
@@ -121,6 +126,10 @@ class Silence(AbstractCoder, AbstractStream):
         """See `AbstractStream.code`."""
         return np.zeros(len(indexes), np.int32)
 
+    def code_causal(self, symbols: IntArray | None, model: AbstractCausalModel) -> IntArray:
+        """See `AbstractStream.code_causal`."""
+        return np.zeros(model.count, np.int32)
+
 
 @final
 class BitCounter(AbstractCoder):
@@ -161,6 +170,12 @@ class _Count(AbstractStream):
         outside = columns == tables.sizes[indexes] - 1
         lengths, _ = escapes.split(symbols[outside], tables, indexes[outside])
         self.bits += float((escapes.LENGTH_BITS + lengths).sum())
+        return symbols
+
+    def code_causal(self, symbols: IntArray | None, model: AbstractCausalModel) -> IntArray:
+        symbols, ops = operations(symbols, model)
+        freqs = ops & 0xFFFF
+        self.bits += float((OPERATION_BITS - np.log2(freqs)).sum())
         return symbols
 
 
