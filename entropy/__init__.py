@@ -13,6 +13,7 @@ from codec.entropy.coder import (
     Encoder,
     Method,
     Silence,
+    code_lengths,
     prepare,
 )
 from codec.entropy.stream import AbstractCausalModel, AbstractStream
@@ -29,6 +30,7 @@ __all__ = [
     "Method",
     "Silence",
     "Tables",
+    "code_lengths",
     "gaussian_pmf",
     "gaussian_tables",
     "prepare",

@@ -11,13 +11,29 @@ from numpy.typing import NDArray
 
 from codec.entropy import Tables
 
-__all__ = ["PHASES", "PRECISION", "SCALES", "laplace_pmf", "laplace_tables", "scale_of"]
+__all__ = [
+    "EMPTY",
+    "EXPONENT",
+    "PHASES",
+    "PRECISION",
+    "PRIOR",
+    "SCALE",
+    "SCALES",
+    "laplace_pmf",
+    "laplace_tables",
+    "scale_of",
+    "side_tables",
+]
 
 PRECISION = 16
 PHASES, SCALES = 17, 64
 ZERO = 24  # the index of scale 1
 TAIL_LOG2 = -17  # of each side
 LAST_MAX = 255  # wider tables would be large and are hardly ever used
+
+# Rows of `side_tables`.
+PRIOR, EMPTY, EXPONENT, SCALE = range(4)
+EXPONENT_MAX = 16
 
 
 def scale_of(index: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -38,6 +54,20 @@ def laplace_tables() -> Tables:
             pmfs.append(laplace_pmf(mean, float(scale), -first, last))
             offsets.append(-first)
     return Tables.from_pmfs(pmfs, offsets, PRECISION)
+
+
+def side_tables(priors: int) -> Tables:
+    """Tables of the number of a prior, of an empty grid, an exponent, and a tensor's scale.
+
+    A grid is empty once in 4 times, and so is a tensor skipped; all else is as likely as another.
+    """
+    pmfs = [
+        np.append(np.ones(priors), 0),
+        np.array([3.0, 1.0, 0.0]),
+        np.append(np.ones(EXPONENT_MAX + 1), 0),
+        np.concatenate([[(SCALES - 1) / 3], np.ones(SCALES - 1), [0]]),
+    ]
+    return Tables.from_pmfs(pmfs, np.zeros(len(pmfs), np.int32), PRECISION)
 
 
 def laplace_pmf(mean: float, scale: float, first: int, last: int) -> NDArray[np.float64]:

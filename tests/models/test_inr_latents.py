@@ -48,9 +48,8 @@ CASES = {
 
 
 def test_the_oracle_has_the_same_layout():
-    assert inr_reference.CONTEXTS == CONTEXTS
-    grids = [(grid.level, grid.hyper) for grid in GRIDS]
-    assert inr_reference.GRIDS == grids
+    assert CONTEXTS == inr_reference.CONTEXTS
+    assert [(grid.level, grid.hyper) for grid in GRIDS] == inr_reference.GRIDS
 
 
 @settings(max_examples=60, deadline=None)
