@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import final
 
 import numpy as np
@@ -17,10 +18,11 @@ import torch
 from torch import Tensor
 
 from codec.entropy import AbstractCoder, Method, Tables
-from codec.models.base import AbstractFamily, Halo, Symbols, TileGeometry
+from codec.models.base import SHORT, AbstractFamily, Halo, Search, Symbols, TileGeometry
+from codec.models.inr import fused, network
 from codec.models.inr.latents import LATENT_MAX, LATENT_MIN, LatentModel
 from codec.models.inr.layout import HYPER_LEVELS, PRESETS, grid_sizes, shapes
-from codec.models.inr.network import bits, synthesise, upsample
+from codec.models.inr.network import fresh, upsample
 from codec.models.inr.parameters import Prior, codes, floats, integers, prior_unit
 from codec.models.inr.steps import choose_steps
 from codec.models.inr.syntax import Networks, code_networks
@@ -109,15 +111,31 @@ class Inr(AbstractFamily):
 
     # ---- encoder only
 
-    def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo, *, effort: int = 0) -> Symbols:
+    def analyse(
+        self, x: Tensor, geometry: TileGeometry, halo: Halo, search: Search = SHORT
+    ) -> Symbols:
         """Fit networks and latents to one tile; see `AbstractFamily.analyse`."""
-        from codec.models.inr.overfit import overfit  # no decoder needs it
+        from codec.models.inr.overfit import Report, overfit  # no decoder needs it
 
-        number = round(geometry.quality / QUALITY_MAX * (len(self.priors) - 1))
+        def watch(report: Report) -> None:
+            psnr = -10 * math.log10(float(report.error) / x[0, 0].numel() + 1e-10)
+            bpp = float(report.bits) / x[0, 0].numel()
+            search.watch(report.share, f"{psnr:.2f} dB, {bpp:.3f} bits per pixel")
+
         x, lmbda = x.to(self._device), lmbda_of(geometry.quality)
-        start = floats(self.priors[number].values, self._device)
-        steps = ITERATIONS << effort
-        fit = overfit(x, torch.tensor([lmbda]), start, iterations=steps)
+        number = round(geometry.quality / QUALITY_MAX * (len(self.priors) - 1))
+        prior = self.priors[number]
+        start = floats(prior.values, self._device)
+        if not any(value.any() for value in prior.values.values()):  # nothing to follow downhill
+            start = fresh(prior.preset, 1, torch.Generator().manual_seed(0))
+        fit = overfit(
+            x,
+            torch.tensor([lmbda]),
+            start,
+            iterations=ITERATIONS << search.effort,
+            seconds=search.seconds,
+            watch=watch,
+        )
         return self.written(x, fit.grids, fit.parameters, prior=number, lmbda=lmbda)
 
     @torch.no_grad()
@@ -143,15 +161,16 @@ class Inr(AbstractFamily):
         """
         grids = [grid.clamp(LATENT_MIN, LATENT_MAX) for grid in grids]
         stack = grids[len(HYPER_LEVELS) :]
+        quick = _quick(x.device)
 
         def distortion(networks: Mapping[str, Tensor]) -> float:
-            x_hat = synthesise(upsample(stack, networks), networks).clamp(0, 1)
+            x_hat = quick.synthesise(upsample(stack, networks), networks).clamp(0, 1)
             return float((x_hat - x).square().mean(1).sum())
 
         deltas = choose_steps(
             {name: value[0].double().cpu().numpy() for name, value in networks.items()},
             self.priors[prior],
-            rate=lambda networks: lmbda * float(bits(grids, networks).sum()),
+            rate=lambda networks: lmbda * float(quick.bits(grids, networks)),
             distortion=distortion,
             bits_worth=lmbda,
             tables=self.tables,
@@ -196,12 +215,19 @@ class Inr(AbstractFamily):
         sizes = grid_sizes(geometry.height, geometry.width)
         flat = torch.split(latents, [h * w for h, w in sizes])
         grids = [part.reshape(1, *size) for part, size in zip(flat, sizes, strict=True)]
-        return synthesise(upsample(grids[len(HYPER_LEVELS) :], networks), networks)
+        stack = upsample(grids[len(HYPER_LEVELS) :], networks)
+        x_hat: Tensor = _quick(self._device).synthesise(stack, networks)
+        return x_hat
 
     @torch.inference_mode()
     def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:
         """The pixels that `dequantise` gave, as they are: no tile sees another."""
         return y_hat
+
+
+def _quick(device: torch.device) -> ModuleType:
+    """Where `bits` and `synthesise` are as fast as they can be."""
+    return fused if device.type == "cpu" else network
 
 
 def _tables(tensors: Mapping[str, Tensor], name: str) -> Tables:
