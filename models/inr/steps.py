@@ -32,15 +32,15 @@ __all__ = ["Cost", "best_scale", "choose_steps"]
 
 Cost: TypeAlias = Callable[[Mapping[str, Tensor]], float]
 
-# Where the search begins: between what good and poor pictures want.
+# Where the search begins: what a photograph wanted.
 FIRST = {
-    "arm.weight": 5,
+    "arm.weight": 6,
     "arm.bias": 6,
-    "ifce.weight": 5,
-    "ifce.bias": 5,
-    "syn.weight": 7,
-    "syn.bias": 8,
-    "up.weight": 7,
+    "ifce.weight": 6,
+    "ifce.bias": 6,
+    "syn.weight": 9,
+    "syn.bias": 9,
+    "up.weight": 8,
 }
 
 

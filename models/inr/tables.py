@@ -29,7 +29,9 @@ PRECISION = 16
 PHASES, SCALES = 17, 64
 ZERO = 24  # the index of scale 1
 TAIL_LOG2 = -17  # of each side
-LAST_MAX = 255  # wider tables would be large and are hardly ever used
+# Narrow tables reach further than their Laplace: pictures have outliers, an escape takes 28 bits,
+# and on a photograph a reach of 1 cost 0.24 % more. Wider tables would be large and little used.
+LAST_MIN, LAST_MAX = 5, 255
 
 # Rows of `side_tables`.
 PRIOR, EMPTY, EXPONENT, SCALE = range(4)
@@ -49,7 +51,7 @@ def laplace_tables() -> Tables:
             mean = phase / 32
             reach = -scale * np.log(2) * (TAIL_LOG2 + 1) - 0.5
             first, last = (
-                int(np.clip(np.ceil(reach + side), 1, LAST_MAX)) for side in (-mean, mean)
+                int(np.clip(np.ceil(reach + side), LAST_MIN, LAST_MAX)) for side in (-mean, mean)
             )
             pmfs.append(laplace_pmf(mean, float(scale), -first, last))
             offsets.append(-first)

@@ -52,3 +52,8 @@ def test_tables_cost_little_more_than_any_laplace_has_bits(low):
     ]
     lost, entropy = np.sum(losses, axis=0)
     assert 0 < lost / entropy < 0.002
+
+
+def test_an_outlier_of_five_is_no_escape():
+    assert TABLES.offsets.max() == -5
+    assert (TABLES.offsets + TABLES.sizes - 2).min() == 5
