@@ -9,7 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-__all__ = ["CONTEXTS", "GRIDS", "LEVELS", "PRESETS", "Grid", "Preset", "grid_sizes", "shapes"]
+__all__ = [
+    "CONTEXTS",
+    "GRIDS",
+    "LEVELS",
+    "PRESETS",
+    "Grid",
+    "Preset",
+    "coarser",
+    "grid_sizes",
+    "shapes",
+]
 
 LEVELS = 7
 HYPER_LEVELS = (6, 5, 4)
