@@ -9,7 +9,8 @@ import torch
 from codec.models.inr import fused, network
 from codec.models.inr.layout import HYPER_LEVELS, PRESETS, grid_sizes
 
-SIZES = ((1, 1), (1, 7), (9, 1), (33, 50), (64, 48))
+# The last is made in several parts.
+SIZES = ((1, 1), (1, 7), (9, 1), (33, 50), (64, 48), (151, 230))
 
 
 def drawn(preset, height, width, batch=1, spread=2.0):
