@@ -27,8 +27,6 @@ __all__ = [
     "convolution_back",
     "doubling",
     "doubling_back",
-    "pointwise",
-    "pointwise_back",
     "rate",
     "synthesis",
     "synthesis_back",
@@ -152,38 +150,6 @@ def rate(  # type: ignore[no-untyped-def]
                 place[n] += context_grad[c * BLOCK + n]
         _gather(context_grad[neighbours * BLOCK :], at, min(last, at + BLOCK), stride, told_grad)
     return total
-
-
-@_compiled
-def pointwise(x, first, last, weight, bias, out):  # type: ignore[no-untyped-def]
-    """Set `out` `(O, N)` from `first` to `last` to `weight` times `x` `(I, N)`, plus `bias`.
-
-    O and I are for `weight` and `bias` rounded up to multiples of four, as everywhere here.
-    """
-    block = np.zeros(weight.shape[1] * BLOCK, np.float32)
-    found = np.empty(weight.shape[0] * BLOCK, np.float32)
-    for at in range(first, last, BLOCK):
-        _load(x, at, last, block)
-        _layer(weight, bias, block, found)
-        _store(found, at, last, out)
-
-
-@_compiled
-def pointwise_back(  # type: ignore[no-untyped-def]
-    out_grad, x, first, last, weight, x_grad, weight_grad, bias_grad
-):
-    """Set `x_grad` from `first` to `last`, and add to the gradients of the parameters."""
-    block = np.zeros(weight.shape[1] * BLOCK, np.float32)
-    block_grad = np.empty(weight.shape[1] * BLOCK, np.float32)
-    found_grad = np.zeros(weight.shape[0] * BLOCK, np.float32)
-    weight_t = weight.T.copy()
-    for at in range(first, last, BLOCK):
-        _load(x, at, last, block)
-        _load(out_grad, at, last, found_grad)
-        _learn_layer(found_grad, block, weight_grad, bias_grad)
-        block_grad[:] = 0
-        _multiply(weight_t, found_grad, block_grad)
-        _store(block_grad, at, last, x_grad)
 
 
 @_compiled
