@@ -23,7 +23,7 @@ from torch.nn import functional
 from codec.models.inr.layout import CONTEXTS, GRIDS, IFCE_LEVELS
 from codec.models.inr.network import REACH, Parameters, aligned
 
-__all__ = ["bits", "synthesise", "upsample"]
+__all__ = ["bits", "soft_round", "synthesise", "upsample"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -31,6 +31,39 @@ R = TypeVar("R")
 
 # Elements of a plane that one call of a kernel works on, about: some hundred microseconds.
 PART = 1 << 14
+
+
+def soft_round(y: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    """Latents as if rounded: sr(sr(y) + noise) with the soft rounding of C3 (arXiv 2312.02753).
+
+    Args:
+        y: latents in steps, float32, of any shape.
+        noise: as `y`, not derived.
+        temperature: more than 0; towards 0 it is rounding, and large it changes nothing.
+    """
+    found: Tensor = _SoftRound.apply(y, noise, temperature)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _SoftRound(torch.autograd.Function):
+    """Finds the derivative with the value."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, noise: Tensor, temperature: float) -> Tensor:
+        latents, noises = _arrays(y.flatten(), noise.flatten())
+        found, slope = np.empty_like(latents), np.empty_like(latents)
+
+        def one(first: int, last: int) -> None:
+            _kernels().soft_rounding(latents, noises, first, last, temperature, found, slope)
+
+        _all(one, _parts(len(latents), 1))
+        ctx.save_for_backward(torch.from_numpy(slope).view_as(y))
+        return torch.from_numpy(found).view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None, None
 
 
 def bits(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:

@@ -1,5 +1,6 @@
 """What is fused equals what is plain: values, gradients, and whatever the number of threads."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -118,6 +119,22 @@ def test_pixels_and_their_gradients_are_the_plain_ones(preset, height, width):
     stack = stacked(2, height, width)
     expected = exactly(network.synthesise, stack, parameters)
     assert_close(outcome(fused.synthesise, stack, parameters), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.35, 3.0])
+def test_soft_rounding_and_its_derivative_are_those_of_the_formula(temperature):
+    def plain(x):
+        middle = x.floor() + 0.5
+        return middle + torch.tanh((x - middle) / temperature) / math.tanh(0.5 / temperature) / 2
+
+    generator = torch.Generator().manual_seed(0)
+    y = 5 * torch.randn(3, 70, 100, generator=generator)
+    y[0, 0, :9] = torch.arange(9) / 2 - 2  # integers, and what is between them
+    noise = torch.randn(y.shape, generator=generator) / 5
+    ours = outcome(lambda x, _: fused.soft_round(x, noise, temperature), y.requires_grad_(), {})
+    double = y.detach().double().requires_grad_()
+    theirs = outcome(lambda x, _: plain(plain(x) + noise.double()), double, {})
+    assert_close(ours, theirs)
 
 
 @pytest.fixture
