@@ -23,7 +23,7 @@ from torch.nn import functional
 from codec.models.inr.layout import CONTEXTS, GRIDS, IFCE_LEVELS
 from codec.models.inr.network import REACH, Parameters, aligned
 
-__all__ = ["bits", "synthesise", "upsample"]
+__all__ = ["bits", "soft_round", "synthesise", "upsample"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -31,6 +31,39 @@ R = TypeVar("R")
 
 # Elements of a plane that one call of a kernel works on, about: some hundred microseconds.
 PART = 1 << 14
+
+
+def soft_round(y: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
+    """Latents as if rounded: `network.soft_round`, which can be derived once.
+
+    Args:
+        y: latents in steps, float32, of any shape.
+        noise: as `y`, not derived.
+        temperature: one number, more than 0.
+    """
+    found: Tensor = _SoftRound.apply(y, noise, float(temperature))  # type: ignore[no-untyped-call]
+    return found
+
+
+class _SoftRound(torch.autograd.Function):
+    """Finds the derivative with the value."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, noise: Tensor, temperature: float) -> Tensor:
+        latents, noises = _arrays(y.flatten(), noise.flatten())
+        found, slope = np.empty_like(latents), np.empty_like(latents)
+
+        def one(first: int, last: int) -> None:
+            _kernels().soft_rounding(latents, noises, first, last, temperature, found, slope)
+
+        _all(one, _parts(len(latents), 1))
+        ctx.save_for_backward(torch.from_numpy(slope).view_as(y))
+        return torch.from_numpy(found).view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None, None
 
 
 def bits(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
@@ -47,9 +80,9 @@ def bits(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
             batch, height, width = grid.shape
             maps.append(grid.new_zeros(batch, features, -(-height // 2), -(-width // 2)))
         else:
+            weight, bias = (parameters[f"ifce.{place.level}.{kind}"] for kind in ("weight", "bias"))
             coarse = aligned(grids[:number], place.level)
-            told = _pointwise(coarse.flatten(2), parameters, f"ifce.{place.level}")
-            maps.append(told.reshape(-1, features, *coarse.shape[2:]))
+            maps.append(_convolved(coarse, weight[..., None, None], bias))
     neighbours = parameters["arm.0.weight"].shape[2] - features
     tensors = (*_arm(parameters), *maps, *grids)
     learn = torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
@@ -157,15 +190,13 @@ def synthesise(stack: Tensor, parameters: Parameters) -> Tensor:
     layers = [name for name in parameters if name.startswith("syn.res") and "weight" in name]
     for number, name in enumerate(layers):
         # What the layer is added to is a tap more in its middle.
-        weight = parameters[name] + torch.eye(3)[:, :, None, None] * _MIDDLE
+        middle = functional.pad(torch.eye(3)[:, :, None, None], (1, 1, 1, 1))
         bias = parameters[name.replace("weight", "bias")]
-        x = _convolved(functional.pad(x, (1, 1, 1, 1), mode="replicate"), weight, bias)
+        padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+        x = _convolved(padded, parameters[name] + middle, bias)
         if number < len(layers) - 1:
             x = x.relu()
     return x
-
-
-_MIDDLE = functional.pad(torch.ones(1, 1), (1, 1, 1, 1))
 
 
 def _hidden(parameters: Parameters) -> list[Tensor]:
@@ -221,15 +252,15 @@ def _convolved(padded: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
     batch, outputs = weight.shape[:2]
     if bias is None:
         bias = weight.new_zeros(batch, outputs)
-    matrix, bias = _by_four(weight.flatten(2), bias)
-    found: Tensor = _Convolution.apply(padded, matrix, bias, outputs, weight.shape[3:])  # type: ignore[no-untyped-call]
+    rows, columns = -outputs % 4, -weight[0, 0].numel() % 4
+    found: Tensor = _Convolution.apply(  # type: ignore[no-untyped-call]
+        padded,
+        functional.pad(weight.flatten(2), (0, columns, 0, rows)),
+        functional.pad(bias, (0, rows)),
+        outputs,
+        weight.shape[3:],
+    )
     return found
-
-
-def _by_four(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Matrices and biases of a multiple of four rows and columns, with zeros."""
-    rows, columns = (-size % 4 for size in weight.shape[1:])
-    return functional.pad(weight, (0, columns, 0, rows)), functional.pad(bias, (0, rows))
 
 
 class _Convolution(torch.autograd.Function):
@@ -303,48 +334,6 @@ def _taps(padded: Tensor, window: Sequence[int]) -> tuple[Integers, list[tuple[i
         for start, stop in _parts(height - 2 * above, stride)
     ]
     return offsets, [(b, *part) for b in range(batch) for part in parts]
-
-
-def _pointwise(x: Tensor, parameters: Parameters, layer: str) -> Tensor:
-    """A layer over `(B, C_in, N)`."""
-    weight, bias = _by_four(parameters[f"{layer}.weight"], parameters[f"{layer}.bias"])
-    outputs = parameters[f"{layer}.bias"].shape[1]
-    found: Tensor = _Pointwise.apply(x, weight, bias, outputs)  # type: ignore[no-untyped-call]
-    return found
-
-
-class _Pointwise(torch.autograd.Function):
-    """`(B, I, N)`, weights and biases of multiples of four -> `(B, outputs, N)`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, outputs: int) -> Tensor:
-        ctx.save_for_backward(x, weight, bias)
-        inputs, weights, biases = _arrays(x, weight, bias)
-        found = np.empty((len(x), outputs, x.shape[2]), np.float32)
-
-        def one(b: int, first: int, last: int) -> None:
-            _kernels().pointwise(inputs[b], first, last, weights[b], biases[b], found[b])
-
-        _all(one, [(b, *part) for b in range(len(x)) for part in _parts(x.shape[2], 1)])
-        return torch.from_numpy(found)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        out_grad, inputs, weights, biases = _arrays(grad, *ctx.saved_tensors)
-        grads = [np.zeros_like(each) for each in (inputs, weights, biases)]
-        input_grad, *learned_grads = grads
-
-        def one(b: int, first: int, last: int) -> list[Floats]:
-            own = [np.zeros_like(each[b]) for each in learned_grads]
-            _kernels().pointwise_back(
-                out_grad[b], inputs[b], first, last, weights[b], input_grad[b], *own
-            )
-            return own
-
-        parts = [(b, *part) for b in range(len(grad)) for part in _parts(grad.shape[2], 1)]
-        for (b, *_), own in zip(parts, _each(one, parts), strict=True):
-            _add([each[b] for each in learned_grads], own)
-        return (*(torch.from_numpy(each) for each in grads), None)
 
 
 class _Rate(torch.autograd.Function):

@@ -27,9 +27,8 @@ __all__ = [
     "convolution_back",
     "doubling",
     "doubling_back",
-    "pointwise",
-    "pointwise_back",
     "rate",
+    "soft_rounding",
     "synthesis",
     "synthesis_back",
 ]
@@ -152,38 +151,6 @@ def rate(  # type: ignore[no-untyped-def]
                 place[n] += context_grad[c * BLOCK + n]
         _gather(context_grad[neighbours * BLOCK :], at, min(last, at + BLOCK), stride, told_grad)
     return total
-
-
-@_compiled
-def pointwise(x, first, last, weight, bias, out):  # type: ignore[no-untyped-def]
-    """Set `out` `(O, N)` from `first` to `last` to `weight` times `x` `(I, N)`, plus `bias`.
-
-    O and I are for `weight` and `bias` rounded up to multiples of four, as everywhere here.
-    """
-    block = np.zeros(weight.shape[1] * BLOCK, np.float32)
-    found = np.empty(weight.shape[0] * BLOCK, np.float32)
-    for at in range(first, last, BLOCK):
-        _load(x, at, last, block)
-        _layer(weight, bias, block, found)
-        _store(found, at, last, out)
-
-
-@_compiled
-def pointwise_back(  # type: ignore[no-untyped-def]
-    out_grad, x, first, last, weight, x_grad, weight_grad, bias_grad
-):
-    """Set `x_grad` from `first` to `last`, and add to the gradients of the parameters."""
-    block = np.zeros(weight.shape[1] * BLOCK, np.float32)
-    block_grad = np.empty(weight.shape[1] * BLOCK, np.float32)
-    found_grad = np.zeros(weight.shape[0] * BLOCK, np.float32)
-    weight_t = weight.T.copy()
-    for at in range(first, last, BLOCK):
-        _load(x, at, last, block)
-        _load(out_grad, at, last, found_grad)
-        _learn_layer(found_grad, block, weight_grad, bias_grad)
-        block_grad[:] = 0
-        _multiply(weight_t, found_grad, block_grad)
-        _store(block_grad, at, last, x_grad)
 
 
 @_compiled
@@ -348,6 +315,32 @@ def _double_row(x, row, taps, high):  # type: ignore[no-untyped-def]
     x0, x1, x2, x3 = x[begin], x[begin + 1], x[begin + 2], x[begin + 3]
     for j in range(len(high)):
         high[j] = k0 * x0[j] + k1 * x1[j] + k2 * x2[j] + k3 * x3[j]
+
+
+@_compiled
+def soft_rounding(y, noise, first, last, temperature, out, slope):  # type: ignore[no-untyped-def]
+    """Set `out` from `first` to `last` to sr(sr(y) + noise), and `slope` to its derivative.
+
+    With D from -1/2 to 1/2 what x is above the middle between two integers, sr(x) is that middle
+    plus tanh(D / t) / (2 tanh(1 / 2t)), where t is the temperature.
+    """
+    t = np.float32(temperature)
+    gain = np.float32(0.5 / math.tanh(0.5 / temperature))
+    for i in range(first, last):
+        once, by_y = _soft_round(y[i], t, gain)
+        out[i], by_once = _soft_round(once + noise[i], t, gain)
+        slope[i] = by_y * by_once
+
+
+@_compiled
+def _soft_round(x, t, gain):  # type: ignore[no-untyped-def]
+    """Sr(x) and its derivative."""
+    middle = np.floor(x) + HALF
+    z = (x - middle) / t
+    e = _exp(np.float32(-2) * abs(z))
+    tanh = (ONE - e) / (ONE + e)
+    slope = np.float32(4) * e / ((ONE + e) * (ONE + e))
+    return middle + gain * (tanh if z > ZERO else -tanh), gain / t * slope
 
 
 @_compiled

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Event
+from types import ModuleType
 from typing import final
 
 import torch
@@ -140,6 +141,7 @@ class _Descent:
             self._grids, lr=self._rate_latents, fused=True, capturable=on_gpu
         )
         self.networks = Soap(list(self._parameters.values()), self._rate_networks)
+        self._quick = network if on_gpu else fused
         self._costs = torch.compile(_costs, dynamic=False) if on_gpu else _costs
         self._soft, self._hard = self._descend_noisy, self._descend_rounded
         if on_gpu:
@@ -170,7 +172,7 @@ class _Descent:
     def check(self, share: float) -> Report:
         """Look at the state as a decoder would have it, and keep what is best."""
         rounded = [grid.round().clamp(-LATENT_MAX, LATENT_MAX) for grid in self._grids]
-        error, bits = _costs(self._x, rounded, self._own())
+        error, bits = _costs(self._quick, self._x, rounded, self._own())
         loss = error + self._lmbda * bits
         if self._shared:
             loss = loss.sum().expand(len(loss))
@@ -185,7 +187,7 @@ class _Descent:
 
     def _descend_noisy(self) -> Tensor:
         latents = [
-            self._softly(self._softly(grid) + self._spread * noise)
+            self._quick.soft_round(grid, self._spread * noise, self._temperature)
             for grid, noise in zip(self._grids, self._noise, strict=True)
         ]
         loss = self._descend(latents)
@@ -197,19 +199,13 @@ class _Descent:
 
     def _descend(self, latents: list[Tensor]) -> Tensor:
         """Move the networks, and find the latents' gradients."""
-        error, bits = self._costs(self._x, latents, self._own())
+        error, bits = self._costs(self._quick, self._x, latents, self._own())
         loss = (error + self._lmbda * bits).sum()
         for leaf in (*self._grids, *self._parameters.values()):
             leaf.grad = None
         torch.autograd.backward(loss)
         self.networks.step()
         return loss
-
-    def _softly(self, y: Tensor) -> Tensor:
-        """Rounding with a slope (Agustsson and Theis 2020), nearly hard at temperature 0."""
-        low = y.floor()
-        steep = torch.tanh((y - low - 0.5) / self._temperature)
-        return low + 0.5 + 0.5 * steep / torch.tanh(0.5 / self._temperature)
 
     def _own(self) -> dict[str, Tensor]:
         """Each picture's networks."""
@@ -221,10 +217,9 @@ class _Descent:
 
 
 def _costs(
-    x: Tensor, latents: list[Tensor], parameters: Mapping[str, Tensor]
+    quick: ModuleType, x: Tensor, latents: list[Tensor], parameters: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Squared error and bits of each picture, `(B,)`."""
-    quick = fused if x.device.type == "cpu" else network
+    """Squared error and bits of each picture, `(B,)`; `quick` is `network` or `fused`."""
     stack = quick.upsample(latents[len(HYPER_LEVELS) :], parameters)
     x_hat = quick.synthesise(stack, parameters)
     # A straight-through clamp: what is too bright must still find back.

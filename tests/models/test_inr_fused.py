@@ -120,6 +120,19 @@ def test_pixels_and_their_gradients_are_the_plain_ones(preset, height, width):
     assert_close(outcome(fused.synthesise, stack, parameters), expected)
 
 
+@pytest.mark.parametrize("temperature", [0.05, 0.35, 3.0])
+def test_soft_rounding_and_its_derivative_are_the_plain_functions(temperature):
+    generator = torch.Generator().manual_seed(0)
+    y = 5 * torch.randn(3, 70, 100, generator=generator)
+    y[0, 0, :9] = torch.arange(9) / 2 - 2  # integers, and what is between them
+    noise = torch.randn(y.shape, generator=generator) / 5
+    warmth = torch.tensor(temperature)
+    ours = outcome(lambda x, _: fused.soft_round(x, noise, warmth), y.requires_grad_(), {})
+    double = y.detach().double().requires_grad_()
+    theirs = outcome(lambda x, _: network.soft_round(x, noise.double(), warmth), double, {})
+    assert_close(ours, theirs)
+
+
 @pytest.fixture
 def set_threads():
     before = torch.get_num_threads()
