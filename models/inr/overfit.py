@@ -25,6 +25,7 @@ from codec.models.replay import Replay
 __all__ = ["Fit", "Report", "overfit"]
 
 RATE_LATENTS, RATE_NETWORKS = 0.16, 1e-2  # per step, in quantisation steps and as weights
+BETAS = (0.9, 0.999)  # Adam's, of latents
 RATE_END = 1e-3  # of either, at the end
 RATE_ROUNDED = 1e-2  # of the networks' after that
 TEMPERATURE = (0.35, 0.08)
@@ -138,7 +139,7 @@ class _Descent:
         self._rate_latents, self._rate_networks, self._temperature, self._spread = zeros
         on_gpu = device.type == "cuda"
         self._latents = torch.optim.Adam(
-            self._grids, lr=self._rate_latents, fused=True, capturable=on_gpu
+            self._grids, lr=self._rate_latents, betas=BETAS, fused=True, capturable=on_gpu
         )
         self.networks = Soap(list(self._parameters.values()), self._rate_networks)
         self._quick = network if on_gpu else fused
