@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from codec.bitstream import VERSION, Box, Header, Limits, scan, unpack, unpack_streams
@@ -344,7 +345,7 @@ def encode_picture(
     search = Search(
         effort=options.effort,
         seconds=math.inf if options.time_limit is None else options.time_limit,
-        take_interrupt=options.take_interrupt,
+        interrupted=Event() if options.take_interrupt else None,
     )
     return engine.encode_picture(
         picture, model, rate, search=search, watch=watch, progress=progress

@@ -20,6 +20,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Event
 from typing import TypeAlias
 
 import torch
@@ -64,13 +65,14 @@ class Search:
         effort: 0 to 9.
         seconds: it may take for a tile; what is found by then counts.
         watch: is told the part that is done, 0 to 1, and in a few words how good it is.
-        take_interrupt: at Ctrl-C give the best that was found, if that is a picture at all.
+        interrupted: to set at Ctrl-C, which then ends the search with the best that was found, and
+            cuts those that come after it short; None to let the KeyboardInterrupt through.
     """
 
     effort: int = 0
     seconds: float = math.inf
     watch: Callable[[float, str], None] = lambda part, note: None
-    take_interrupt: bool = False
+    interrupted: Event | None = None
 
 
 SHORT = Search()

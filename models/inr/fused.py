@@ -23,7 +23,7 @@ from torch.nn import functional
 from codec.models.inr.layout import CONTEXTS, GRIDS, IFCE_LEVELS
 from codec.models.inr.network import REACH, Parameters, aligned
 
-__all__ = ["bits", "synthesise"]
+__all__ = ["bits", "soft_round", "synthesise", "upsample"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -31,6 +31,39 @@ R = TypeVar("R")
 
 # Elements of a plane that one call of a kernel works on, about: some hundred microseconds.
 PART = 1 << 14
+
+
+def soft_round(y: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
+    """Latents as if rounded: `network.soft_round`, which can be derived once.
+
+    Args:
+        y: latents in steps, float32, of any shape.
+        noise: as `y`, not derived.
+        temperature: one number, more than 0.
+    """
+    found: Tensor = _SoftRound.apply(y, noise, float(temperature))  # type: ignore[no-untyped-call]
+    return found
+
+
+class _SoftRound(torch.autograd.Function):
+    """Finds the derivative with the value."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, noise: Tensor, temperature: float) -> Tensor:
+        latents, noises = _arrays(y.flatten(), noise.flatten())
+        found, slope = np.empty_like(latents), np.empty_like(latents)
+
+        def one(first: int, last: int) -> None:
+            _kernels().soft_rounding(latents, noises, first, last, temperature, found, slope)
+
+        _all(one, _parts(len(latents), 1))
+        ctx.save_for_backward(torch.from_numpy(slope).view_as(y))
+        return torch.from_numpy(found).view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None, None
 
 
 def bits(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
@@ -47,9 +80,9 @@ def bits(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
             batch, height, width = grid.shape
             maps.append(grid.new_zeros(batch, features, -(-height // 2), -(-width // 2)))
         else:
+            weight, bias = (parameters[f"ifce.{place.level}.{kind}"] for kind in ("weight", "bias"))
             coarse = aligned(grids[:number], place.level)
-            told = _pointwise(coarse.flatten(2), parameters, f"ifce.{place.level}")
-            maps.append(told.reshape(-1, features, *coarse.shape[2:]))
+            maps.append(_convolved(coarse, weight[..., None, None], bias))
     neighbours = parameters["arm.0.weight"].shape[2] - features
     tensors = (*_arm(parameters), *maps, *grids)
     learn = torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
@@ -72,6 +105,77 @@ def _arm(parameters: Parameters) -> list[Tensor]:
     return found
 
 
+def upsample(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
+    """Latents of all levels at the picture's size: `network.upsample`, which can be derived once.
+
+    Args:
+        grids: y_6 .. y_0, `(B, h, w)` float32 each.
+        parameters: float32.
+
+    Returns:
+        `(B, 7, H, W)`, from y_6 on.
+    """
+    stack = grids[0][:, None]
+    for number, grid in enumerate(grids[1:]):
+        plane = grid[:, None]
+        doubled = _doubled(stack, parameters["up.kernel.weight"][:, number])
+        sharpened = plane + _filtered(plane, parameters["up.filter.weight"][:, number])
+        rows, columns = grid.shape[1:]
+        stack = torch.cat([doubled[:, :, :rows, :columns], sharpened], dim=1)
+    return stack
+
+
+def _doubled(x: Tensor, taps: Tensor) -> Tensor:
+    """Twice as large: the transposed convolution with taps a b c d d c b a, edges repeated."""
+    batch, channels, height, width = x.shape
+    planes = functional.pad(x, (2, 2, 2, 2), mode="replicate").flatten(0, 1)
+    found: Tensor = _Doubling.apply(planes, taps.repeat_interleave(channels, 0))  # type: ignore[no-untyped-call]
+    return found.view(batch, channels, 2 * height, 2 * width)
+
+
+class _Doubling(torch.autograd.Function):
+    """`(B, h + 4, w + 4)` and taps `(B, 4)` -> `(B, 2 h, 2 w)`."""
+
+    @staticmethod
+    def forward(ctx: Any, planes: Tensor, taps: Tensor) -> Tensor:
+        ctx.save_for_backward(planes, taps)
+        x, each_taps = _arrays(planes, taps)
+        batch, height, width = x.shape
+        found = np.empty((batch, 2 * height - 8, 2 * width - 8), np.float32)
+
+        def one(b: int, first: int, last: int) -> None:
+            _kernels().doubling(x[b], first, last, each_taps[b], found[b])
+
+        rows = _parts(*found.shape[1:])
+        _all(one, [(b, *part) for b in range(batch) for part in rows])
+        return torch.from_numpy(found)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        out_grad, x, each_taps = _arrays(grad, *ctx.saved_tensors)
+        x_grad, taps_grad = np.zeros_like(x), np.zeros_like(each_taps)
+
+        def one(b: int, first: int, last: int) -> tuple[Floats, Floats]:
+            own = np.zeros(((last - first) // 2 + 4, x.shape[2]), np.float32)
+            own_taps = np.zeros(4, np.float32)
+            _kernels().doubling_back(out_grad[b], x[b], first, last, each_taps[b], own, own_taps)
+            return own, own_taps
+
+        rows = _parts(*grad.shape[1:])
+        parts = [(b, *part) for b in range(len(grad)) for part in rows]
+        for (b, first, _), own in zip(parts, _each(one, parts), strict=True):
+            top = first // 2
+            _add([x_grad[b, top : top + len(own[0])], taps_grad[b]], own)
+        return torch.from_numpy(x_grad), torch.from_numpy(taps_grad)
+
+
+def _filtered(x: Tensor, taps: Tensor) -> Tensor:
+    """The convolution with taps d c b a b c d both ways, zeros around."""
+    weight = torch.cat([taps.flip(1), taps[:, 1:]], dim=1)[:, None, None]
+    high = _convolved(functional.pad(x, (0, 0, 3, 3)), weight[:, :, :, :, None])
+    return _convolved(functional.pad(high, (3, 3, 0, 0)), weight[:, :, :, None])
+
+
 def synthesise(stack: Tensor, parameters: Parameters) -> Tensor:
     """Upsampled latents to pixels, about [0, 1]: `network.synthesise`, which can be derived once.
 
@@ -86,17 +190,13 @@ def synthesise(stack: Tensor, parameters: Parameters) -> Tensor:
     layers = [name for name in parameters if name.startswith("syn.res") and "weight" in name]
     for number, name in enumerate(layers):
         # What the layer is added to is a tap more in its middle.
-        weight = parameters[name] + torch.eye(3)[:, :, None, None] * _MIDDLE
-        weight = functional.pad(weight.flatten(2), (0, 1, 0, 1))
-        bias = functional.pad(parameters[name.replace("weight", "bias")], (0, 1))
+        middle = functional.pad(torch.eye(3)[:, :, None, None], (1, 1, 1, 1))
+        bias = parameters[name.replace("weight", "bias")]
         padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
-        x = _Convolution.apply(padded, weight, bias)  # type: ignore[no-untyped-call]
+        x = _convolved(padded, parameters[name] + middle, bias)
         if number < len(layers) - 1:
             x = x.relu()
     return x
-
-
-_MIDDLE = functional.pad(torch.ones(1, 1), (1, 1, 1, 1))
 
 
 def _hidden(parameters: Parameters) -> list[Tensor]:
@@ -147,30 +247,57 @@ class _Hidden(torch.autograd.Function):
         return torch.from_numpy(x_grad).view_as(stack), *(torch.from_numpy(each) for each in grads)
 
 
+def _convolved(padded: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`(B, I, h, w)` and a filter for each picture, `(B, O, I, rows, columns)` -> `(B, O, ...)`."""
+    batch, outputs = weight.shape[:2]
+    if bias is None:
+        bias = weight.new_zeros(batch, outputs)
+    rows, columns = -outputs % 4, -weight[0, 0].numel() % 4
+    found: Tensor = _Convolution.apply(  # type: ignore[no-untyped-call]
+        padded,
+        functional.pad(weight.flatten(2), (0, columns, 0, rows)),
+        functional.pad(bias, (0, rows)),
+        outputs,
+        weight.shape[3:],
+    )
+    return found
+
+
 class _Convolution(torch.autograd.Function):
-    """`(B, C, H + 2, W + 2)`, weights `(B, 4, 28)`, biases `(B, 4)` -> `(B, 3, H, W)`."""
+    """`(B, I, h, w)`, weights and biases of multiples of four -> `(B, outputs, ...)`, less borders.
+
+    The window has an odd number of rows, and of columns.
+    """
 
     @staticmethod
-    def forward(ctx: Any, padded: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, padded: Tensor, weight: Tensor, bias: Tensor, outputs: int, window: Sequence[int]
+    ) -> Tensor:
         ctx.save_for_backward(padded, weight, bias)
+        ctx.window = window
         kernels = _kernels()
         x, weights, biases = _arrays(padded.flatten(2), weight, bias)
-        offsets, parts = _taps(padded)
-        found = np.empty_like(x)
+        offsets, parts = _taps(padded, window)
+        found = np.empty((len(x), outputs, x.shape[2]), np.float32)
 
         def one(b: int, first: int, last: int) -> None:
             kernels.convolution(x[b], first, last, offsets, weights[b], biases[b], found[b])
 
         _all(one, parts)
-        return torch.from_numpy(found).view_as(padded)[:, :, 1:-1, 1:-1]
+        height, width = (
+            size - taps + 1 for size, taps in zip(padded.shape[2:], window, strict=True)
+        )
+        whole = torch.from_numpy(found).view(len(x), outputs, *padded.shape[2:])
+        return whole[:, :, window[0] // 2 :, window[1] // 2 :][:, :, :height, :width]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         padded, weight, bias = ctx.saved_tensors
         kernels = _kernels()
-        whole = functional.pad(grad, (1, 1, 1, 1))
+        above, before = ctx.window[0] // 2, ctx.window[1] // 2
+        whole = functional.pad(grad, (before, before, above, above))
         out_grad, x, weights, biases = _arrays(whole.flatten(2), padded.flatten(2), weight, bias)
-        offsets, parts = _taps(padded)
+        offsets, parts = _taps(padded, ctx.window)
         halo = offsets.max()
         x_grad, weight_grad, bias_grad = (np.zeros_like(each) for each in (x, weights, biases))
 
@@ -185,63 +312,28 @@ class _Convolution(torch.autograd.Function):
         for (b, first, last), own in zip(parts, _each(one, parts), strict=True):
             _add([x_grad[b, :, first - halo : last + halo], weight_grad[b], bias_grad[b]], own)
         x_grad = x_grad.reshape(padded.shape)
-        return tuple(torch.from_numpy(each) for each in (x_grad, weight_grad, bias_grad))
+        return *(torch.from_numpy(each) for each in (x_grad, weight_grad, bias_grad)), None, None
 
 
-def _taps(padded: Tensor) -> tuple[Integers, list[tuple[int, int, int]]]:
-    """How far a pixel's neighbours are in a plane with borders of one; its parts, for each picture.
+def _taps(padded: Tensor, window: Sequence[int]) -> tuple[Integers, list[tuple[int, int, int]]]:
+    """How far a pixel's neighbours are in a plane with borders; its parts, for each picture.
 
     A part also has the borders between its rows, of which what is found is of no use.
     """
     batch, _, height, stride = padded.shape
-    offsets = np.array([row * stride + column for row in (-1, 0, 1) for column in (-1, 0, 1)])
-    rows = _parts(height - 2, stride)
-    parts = [(start * stride + stride + 1, stop * stride + stride - 1) for start, stop in rows]
+    above, before = window[0] // 2, window[1] // 2
+    offsets = np.array(
+        [
+            row * stride + column
+            for row in range(-above, above + 1)
+            for column in range(-before, before + 1)
+        ]
+    )
+    parts = [
+        ((above + start) * stride + before, (above + stop) * stride - before)
+        for start, stop in _parts(height - 2 * above, stride)
+    ]
     return offsets, [(b, *part) for b in range(batch) for part in parts]
-
-
-def _pointwise(x: Tensor, parameters: Parameters, layer: str) -> Tensor:
-    """A layer over `(B, C_in, N)`."""
-    weight, bias = parameters[f"{layer}.weight"], parameters[f"{layer}.bias"]
-    rows, columns = (-size % 4 for size in weight.shape[1:])
-    weight, bias = functional.pad(weight, (0, columns, 0, rows)), functional.pad(bias, (0, rows))
-    outputs = parameters[f"{layer}.bias"].shape[1]
-    found: Tensor = _Pointwise.apply(x, weight, bias, outputs)  # type: ignore[no-untyped-call]
-    return found
-
-
-class _Pointwise(torch.autograd.Function):
-    """`(B, I, N)`, weights and biases of multiples of four -> `(B, outputs, N)`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, outputs: int) -> Tensor:
-        ctx.save_for_backward(x, weight, bias)
-        inputs, weights, biases = _arrays(x, weight, bias)
-        found = np.empty((len(x), outputs, x.shape[2]), np.float32)
-
-        def one(b: int, first: int, last: int) -> None:
-            _kernels().pointwise(inputs[b], first, last, weights[b], biases[b], found[b])
-
-        _all(one, [(b, *part) for b in range(len(x)) for part in _parts(x.shape[2], 1)])
-        return torch.from_numpy(found)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        out_grad, inputs, weights, biases = _arrays(grad, *ctx.saved_tensors)
-        grads = [np.zeros_like(each) for each in (inputs, weights, biases)]
-        input_grad, *learned_grads = grads
-
-        def one(b: int, first: int, last: int) -> list[Floats]:
-            own = [np.zeros_like(each[b]) for each in learned_grads]
-            _kernels().pointwise_back(
-                out_grad[b], inputs[b], first, last, weights[b], input_grad[b], *own
-            )
-            return own
-
-        parts = [(b, *part) for b in range(len(grad)) for part in _parts(grad.shape[2], 1)]
-        for (b, *_), own in zip(parts, _each(one, parts), strict=True):
-            _add([each[b] for each in learned_grads], own)
-        return (*(torch.from_numpy(each) for each in grads), None)
 
 
 class _Rate(torch.autograd.Function):

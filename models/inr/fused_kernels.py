@@ -25,9 +25,10 @@ __all__ = [
     "Hidden",
     "convolution",
     "convolution_back",
-    "pointwise",
-    "pointwise_back",
+    "doubling",
+    "doubling_back",
     "rate",
+    "soft_rounding",
     "synthesis",
     "synthesis_back",
 ]
@@ -153,38 +154,6 @@ def rate(  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def pointwise(x, first, last, weight, bias, out):  # type: ignore[no-untyped-def]
-    """Set `out` `(O, N)` from `first` to `last` to `weight` times `x` `(I, N)`, plus `bias`.
-
-    O and I are for `weight` and `bias` rounded up to multiples of four, as everywhere here.
-    """
-    block = np.zeros(weight.shape[1] * BLOCK, np.float32)
-    found = np.empty(weight.shape[0] * BLOCK, np.float32)
-    for at in range(first, last, BLOCK):
-        _load(x, at, last, block)
-        _layer(weight, bias, block, found)
-        _store(found, at, last, out)
-
-
-@_compiled
-def pointwise_back(  # type: ignore[no-untyped-def]
-    out_grad, x, first, last, weight, x_grad, weight_grad, bias_grad
-):
-    """Set `x_grad` from `first` to `last`, and add to the gradients of the parameters."""
-    block = np.zeros(weight.shape[1] * BLOCK, np.float32)
-    block_grad = np.empty(weight.shape[1] * BLOCK, np.float32)
-    found_grad = np.zeros(weight.shape[0] * BLOCK, np.float32)
-    weight_t = weight.T.copy()
-    for at in range(first, last, BLOCK):
-        _load(x, at, last, block)
-        _load(out_grad, at, last, found_grad)
-        _learn_layer(found_grad, block, weight_grad, bias_grad)
-        block_grad[:] = 0
-        _multiply(weight_t, found_grad, block_grad)
-        _store(block_grad, at, last, x_grad)
-
-
-@_compiled
 def synthesis(x, first, last, net, out):  # type: ignore[no-untyped-def]
     """Set `out` `(3, N)` from `first` to `last`, of the latents `x` `(7, N)`."""
     size = len(net.bias) * BLOCK
@@ -268,6 +237,110 @@ def convolution_back(  # type: ignore[no-untyped-def]
                 source = block_grad[(c * taps + tap) * BLOCK :]
                 for n in range(size):
                     target[n] += source[n]
+
+
+@_compiled
+def doubling(x, first, last, taps, out):  # type: ignore[no-untyped-def]
+    """Set rows `first` to `last` of `out` `(2 h, 2 w)`, of `x` with a border of two elements.
+
+    A row or column is made of four: taps a c d b of those from two before, or b d c a.
+    """
+    a, b, c, d = taps[0], taps[1], taps[2], taps[3]
+    high = np.empty(x.shape[1], np.float32)
+    for row in range(first, last):
+        _double_row(x, row, taps, high)
+        target = out[row]
+        for j in range(len(target) // 2):
+            h1, h2, h3 = high[j + 1], high[j + 2], high[j + 3]
+            target[2 * j] = a * high[j] + c * h1 + d * h2 + b * h3
+            target[2 * j + 1] = b * h1 + d * h2 + c * h3 + a * high[j + 4]
+
+
+@_compiled
+def doubling_back(out_grad, x, first, last, taps, x_grad, taps_grad):  # type: ignore[no-untyped-def]
+    """Add to the gradients; `x_grad` is the part from row `first / 2` on, and `first` is even."""
+    a, b, c, d = taps[0], taps[1], taps[2], taps[3]
+    width = x.shape[1] - 4
+    high = np.empty(width + 4, np.float32)
+    high_grad = np.empty(width + 4, np.float32)
+    # Columns with zeros around them, so that what a tap reaches needs no condition.
+    even, odd = np.zeros(width + 8, np.float32), np.zeros(width + 8, np.float32)
+    for row in range(first, last):
+        _double_row(x, row, taps, high)
+        source = out_grad[row]
+        for j in range(width):
+            even[j + 4] = source[2 * j]
+            odd[j + 4] = source[2 * j + 1]
+
+        by_a = by_b = by_c = by_d = ZERO
+        for j in range(width):
+            e, o = even[j + 4], odd[j + 4]
+            by_a += e * high[j] + o * high[j + 4]
+            by_b += e * high[j + 3] + o * high[j + 1]
+            by_c += e * high[j + 1] + o * high[j + 3]
+            by_d += e * high[j + 2] + o * high[j + 2]
+        for j in range(width + 4):
+            outer = a * (even[j + 4] + odd[j]) + b * (even[j + 1] + odd[j + 3])
+            high_grad[j] = outer + c * (even[j + 3] + odd[j + 1]) + d * (even[j + 2] + odd[j + 2])
+
+        begin = (row + 1) >> 1
+        local = begin - (first >> 1)
+        x0, x1, x2, x3 = x[begin], x[begin + 1], x[begin + 2], x[begin + 3]
+        g0, g1, g2, g3 = x_grad[local], x_grad[local + 1], x_grad[local + 2], x_grad[local + 3]
+        k0, k1, k2, k3 = (b, d, c, a) if row & 1 else (a, c, d, b)
+        by_0 = by_1 = by_2 = by_3 = ZERO
+        for j in range(width + 4):
+            g = high_grad[j]
+            by_0, by_1, by_2, by_3 = (
+                by_0 + g * x0[j],
+                by_1 + g * x1[j],
+                by_2 + g * x2[j],
+                by_3 + g * x3[j],
+            )
+            g0[j] += k0 * g
+            g1[j] += k1 * g
+            g2[j] += k2 * g
+            g3[j] += k3 * g
+        down = (by_3, by_0, by_2, by_1) if row & 1 else (by_0, by_3, by_1, by_2)
+        for tap, across in enumerate((by_a, by_b, by_c, by_d)):
+            taps_grad[tap] += across + down[tap]
+
+
+@_compiled
+def _double_row(x, row, taps, high):  # type: ignore[no-untyped-def]
+    """Row `row` of twice as many as `x` has."""
+    a, b, c, d = taps[0], taps[1], taps[2], taps[3]
+    k0, k1, k2, k3 = (b, d, c, a) if row & 1 else (a, c, d, b)
+    begin = (row + 1) >> 1
+    x0, x1, x2, x3 = x[begin], x[begin + 1], x[begin + 2], x[begin + 3]
+    for j in range(len(high)):
+        high[j] = k0 * x0[j] + k1 * x1[j] + k2 * x2[j] + k3 * x3[j]
+
+
+@_compiled
+def soft_rounding(y, noise, first, last, temperature, out, slope):  # type: ignore[no-untyped-def]
+    """Set `out` from `first` to `last` to sr(sr(y) + noise), and `slope` to its derivative.
+
+    With D from -1/2 to 1/2 what x is above the middle between two integers, sr(x) is that middle
+    plus tanh(D / t) / (2 tanh(1 / 2t)), where t is the temperature.
+    """
+    t = np.float32(temperature)
+    gain = np.float32(0.5 / math.tanh(0.5 / temperature))
+    for i in range(first, last):
+        once, by_y = _soft_round(y[i], t, gain)
+        out[i], by_once = _soft_round(once + noise[i], t, gain)
+        slope[i] = by_y * by_once
+
+
+@_compiled
+def _soft_round(x, t, gain):  # type: ignore[no-untyped-def]
+    """Sr(x) and its derivative."""
+    middle = np.floor(x) + HALF
+    z = (x - middle) / t
+    e = _exp(np.float32(-2) * abs(z))
+    tanh = (ONE - e) / (ONE + e)
+    slope = np.float32(4) * e / ((ONE + e) * (ONE + e))
+    return middle + gain * (tanh if z > ZERO else -tanh), gain / t * slope
 
 
 @_compiled

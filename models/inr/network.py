@@ -17,7 +17,16 @@ from torch.nn import functional
 
 from codec.models.inr.layout import CONTEXTS, GRIDS, IFCE_LEVELS, Preset, shapes
 
-__all__ = ["Parameters", "aligned", "bits", "fresh", "laplace_bits", "synthesise", "upsample"]
+__all__ = [
+    "Parameters",
+    "aligned",
+    "bits",
+    "fresh",
+    "laplace_bits",
+    "soft_round",
+    "synthesise",
+    "upsample",
+]
 
 Parameters: TypeAlias = Mapping[str, Tensor]
 
@@ -43,6 +52,22 @@ def fresh(preset: Preset, batch: int, generator: torch.Generator) -> dict[str, T
             value.uniform_(-bound, bound, generator=generator)
         found[name] = value
     return found
+
+
+def soft_round(y: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
+    """Latents as if rounded: sr(sr(y) + noise) with the soft rounding of C3 (arXiv 2312.02753).
+
+    Args:
+        y: latents in steps, of any shape.
+        noise: as `y`.
+        temperature: one number above 0; towards 0 it is rounding, and large it changes nothing.
+    """
+
+    def softly(x: Tensor) -> Tensor:
+        middle = x.floor() + 0.5
+        return middle + torch.tanh((x - middle) / temperature) / torch.tanh(0.5 / temperature) / 2
+
+    return softly(softly(y) + noise)
 
 
 def upsample(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
@@ -101,7 +126,7 @@ def synthesise(stack: Tensor, parameters: Parameters) -> Tensor:
     residuals = sum(name.startswith("syn.res") for name in parameters) // 2
     for number in range(residuals):
         x = x + _pointwise(
-            _patches(x.unflatten(2, (height, width))), parameters, f"syn.res{number}"
+            _patches(x.reshape(*x.shape[:2], height, width)), parameters, f"syn.res{number}"
         )
         if number < residuals - 1:
             x = x.relu()

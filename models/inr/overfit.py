@@ -10,6 +10,8 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Event
+from types import ModuleType
 from typing import final
 
 import torch
@@ -31,6 +33,7 @@ ROUNDED = 0.05  # of the time
 CHECK_STEPS = 100
 TURN_STEPS = 10
 LATENT_MAX = 2047
+HURRIED = 30  # steps of a fit that is asked for after an interrupt
 
 
 @final
@@ -45,17 +48,15 @@ class Fit:
 @final
 @dataclass(frozen=True)
 class Report:
-    """How far a fit is: the share of its time, bits of latents and squared error of each picture.
+    """How far a fit is, and how good.
 
     Attributes:
-        share: 0 to 1.
-        steps: done.
-        bits: `(B,)`
+        share: of its time, 0 to 1.
+        bits: `(B,)` of the rounded latents.
         error: `(B,)` sums over pixels of the mean over channels, pixels in [0, 1].
     """
 
     share: float
-    steps: int
     bits: Tensor
     error: Tensor
 
@@ -69,6 +70,7 @@ def overfit(
     seconds: float = math.inf,
     seed: int = 0,
     shared: bool = False,
+    interrupted: Event | None = None,
     watch: Callable[[Report], None] = lambda report: None,
 ) -> Fit:
     """Minimise `error + lambda bits` of each picture, the error in squared pixel values.
@@ -77,119 +79,149 @@ def overfit(
         x: `(B, 3, H, W)` in [0, 1].
         lmbda: `(B,)` what a bit is worth.
         start: networks to begin with, `(1, ...)` or `(B, ...)` each.
-        iterations: steps that the schedule is spread over.
+        iterations: steps that the schedule is spread over, at least 1.
         seconds: if they are over before, the schedule ends with them.
         seed: of the noise.
         shared: one network for all pictures, its tensors `(1, ...)`.
-        watch: is told every hundred steps; what it raises ends the fit.
+        interrupted: see `Search`.
+        watch: is told every hundred steps.
 
     Returns:
         The best of the states that were looked at, of every picture by itself.
     """
-    device = x.device
-    batch, _, height, width = x.shape
-    generator = torch.Generator(device).manual_seed(seed)
-    copies = 1 if shared else batch
-    grids = [torch.zeros(batch, *size, device=device) for size in grid_sizes(height, width)]
-    parameters = {
-        name: value.detach().to(device).expand(copies, *value.shape[1:]).clone().requires_grad_()
-        for name, value in start.items()
-    }
-    for grid in grids:
-        grid.requires_grad_()
-    draws = [torch.empty_like(grid) for grid in grids]
-    lmbda = lmbda.to(device)
-    rate_latents, rate_networks, temperature, noise = (
-        torch.zeros((), device=device) for _ in range(4)
-    )
-    walk = torch.optim.Adam(grids, lr=rate_latents, fused=True, capturable=device.type == "cuda")
-    soap = Soap(list(parameters.values()), rate_networks)
+    fit = _Descent(x, lmbda, start, seed=seed, shared=shared)
+    if interrupted is not None and interrupted.is_set():
+        iterations = min(iterations, HURRIED)
+    started = time.monotonic()
+    share = 0.0
+    for number in range(iterations):
+        try:
+            share = max(number / iterations, (time.monotonic() - started) / seconds)
+            if share >= 1:
+                break
+            if number % CHECK_STEPS == 0:
+                watch(fit.check(share))
+            fit.step(min(1.0, share / (1 - ROUNDED)))
+            if number % TURN_STEPS == 0:
+                fit.networks.turn()
+        except KeyboardInterrupt:
+            if interrupted is None:
+                raise
+            interrupted.set()
+            break
+    watch(fit.check(1.0))
+    return fit.best
 
-    def own() -> dict[str, Tensor]:
+
+@final
+class _Descent:
+    """The state of a fit; `best` is what was best whenever `check` looked."""
+
+    def __init__(
+        self, x: Tensor, lmbda: Tensor, start: Mapping[str, Tensor], *, seed: int, shared: bool
+    ) -> None:
+        device, batch = x.device, len(x)
+        copies = 1 if shared else batch
+        self._x, self._lmbda, self._shared = x, lmbda.to(device), shared
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self._grids = [
+            torch.zeros(batch, *size, device=device) for size in grid_sizes(*x.shape[2:])
+        ]
+        self._noise = [torch.empty_like(grid) for grid in self._grids]
+        self._parameters = {
+            name: value.detach().to(device, copy=True).expand(copies, *value.shape[1:]).clone()
+            for name, value in start.items()
+        }
+        for leaf in (*self._grids, *self._parameters.values()):
+            leaf.requires_grad_()
+        zeros = (torch.zeros((), device=device) for _ in range(4))
+        self._rate_latents, self._rate_networks, self._temperature, self._spread = zeros
+        on_gpu = device.type == "cuda"
+        self._latents = torch.optim.Adam(
+            self._grids, lr=self._rate_latents, fused=True, capturable=on_gpu
+        )
+        self.networks = Soap(list(self._parameters.values()), self._rate_networks)
+        self._quick = network if on_gpu else fused
+        self._costs = torch.compile(_costs, dynamic=False) if on_gpu else _costs
+        self._soft, self._hard = self._descend_noisy, self._descend_rounded
+        if on_gpu:
+            self._soft, self._hard = Replay(self._soft), Replay(self._hard)
+        self.best = Fit(
+            [torch.zeros_like(grid) for grid in self._grids],
+            {name: value.detach().clone() for name, value in self._parameters.items()},
+        )
+        self._least = torch.full((batch,), math.inf, device=device)
+
+    def step(self, share: float) -> None:
+        """One step at `share` of the schedule; at 1 latents are rounded."""
+        decay = RATE_END + (1 - RATE_END) * (1 + math.cos(math.pi * share)) / 2
+        self._rate_latents.fill_(RATE_LATENTS * decay)
+        self._rate_networks.fill_(RATE_NETWORKS * (decay if share < 1 else RATE_ROUNDED))
+        if share == 1:
+            self._hard()
+        else:
+            self._temperature.fill_(TEMPERATURE[0] + (TEMPERATURE[1] - TEMPERATURE[0]) * share)
+            self._spread.fill_(NOISE[0] + (NOISE[1] - NOISE[0]) * share)
+            for noise in self._noise:
+                noise.normal_(generator=self._generator)
+            self._soft()
+        if self._x.device.type == "cuda":
+            torch.cuda.synchronize(self._x.device)  # or clocks tell when steps were asked for
+
+    @torch.no_grad()
+    def check(self, share: float) -> Report:
+        """Look at the state as a decoder would have it, and keep what is best."""
+        rounded = [grid.round().clamp(-LATENT_MAX, LATENT_MAX) for grid in self._grids]
+        error, bits = _costs(self._quick, self._x, rounded, self._own())
+        loss = error + self._lmbda * bits
+        if self._shared:
+            loss = loss.sum().expand(len(loss))
+        better = loss < self._least
+        self._least = torch.where(better, loss, self._least)
+        pairs = [*zip(self.best.grids, rounded, strict=True)]
+        pairs += [(self.best.parameters[name], own) for name, own in self._parameters.items()]
+        for kept, value in pairs:
+            chosen = better[: len(kept)].reshape(-1, *[1] * (kept.dim() - 1))
+            kept.copy_(torch.where(chosen, value, kept))
+        return Report(share, bits, error)
+
+    def _descend_noisy(self) -> Tensor:
+        latents = [
+            self._quick.soft_round(grid, self._spread * noise, self._temperature)
+            for grid, noise in zip(self._grids, self._noise, strict=True)
+        ]
+        loss = self._descend(latents)
+        self._latents.step()
+        return loss
+
+    def _descend_rounded(self) -> Tensor:
+        return self._descend([grid.detach().round().requires_grad_() for grid in self._grids])
+
+    def _descend(self, latents: list[Tensor]) -> Tensor:
+        """Move the networks, and find the latents' gradients."""
+        error, bits = self._costs(self._quick, self._x, latents, self._own())
+        loss = (error + self._lmbda * bits).sum()
+        for leaf in (*self._grids, *self._parameters.values()):
+            leaf.grad = None
+        torch.autograd.backward(loss)
+        self.networks.step()
+        return loss
+
+    def _own(self) -> dict[str, Tensor]:
+        """Each picture's networks."""
+        batch = len(self._x)
         return {
             name: value.expand(batch, *value.shape[1:]).contiguous()
-            for name, value in parameters.items()
+            for name, value in self._parameters.items()
         }
-
-    def soft(y: Tensor) -> Tensor:
-        low = y.floor()
-        steep = torch.tanh((y - low - 0.5) / temperature) / torch.tanh(0.5 / temperature)
-        return low + 0.5 * steep + 0.5
-
-    descend = torch.compile(_costs, dynamic=False) if device.type == "cuda" else _costs
-
-    def step(rounded: bool) -> Tensor:
-        if rounded:
-            latents = [grid.detach().round().requires_grad_() for grid in grids]
-        else:
-            latents = [
-                soft(soft(grid) + noise * draw) for grid, draw in zip(grids, draws, strict=True)
-            ]
-        error, bits = descend(x, latents, own())
-        walk.zero_grad()
-        for value in parameters.values():
-            value.grad = None
-        (error + lmbda * bits).sum().backward()
-        soap.step()
-        if not rounded:
-            walk.step()
-        return error
-
-    steps = {rounded: (lambda rounded=rounded: step(rounded)) for rounded in (False, True)}
-    if device.type == "cuda":
-        steps = {rounded: Replay(work) for rounded, work in steps.items()}
-    best = Fit(
-        [torch.zeros_like(grid) for grid in grids],
-        {name: value.detach().clone() for name, value in parameters.items()},
-    )
-    least = torch.full((batch,), math.inf, device=device)
-    started = time.monotonic()
-    for number in range(iterations + 1):
-        share = max(number / iterations, (time.monotonic() - started) / seconds)
-        if number % CHECK_STEPS == 0 or share >= 1:
-            with torch.no_grad():
-                rounded = [grid.round().clamp(-LATENT_MAX, LATENT_MAX) for grid in grids]
-                error, bits = _costs(x, rounded, own())
-                loss = error + lmbda * bits
-                if shared:
-                    loss = loss.sum().expand(batch)
-                _keep(best, rounded, parameters, loss < least)
-                least = torch.minimum(least, loss)
-            watch(Report(min(share, 1.0), number, bits, error))
-        if share >= 1:
-            break
-        main = min(1.0, share / (1 - ROUNDED))
-        decay = RATE_END + (1 - RATE_END) * (1 + math.cos(math.pi * main)) / 2
-        rate_latents.fill_(RATE_LATENTS * decay)
-        rate_networks.fill_(RATE_NETWORKS * (decay if main < 1 else RATE_ROUNDED))
-        temperature.fill_(TEMPERATURE[0] + (TEMPERATURE[1] - TEMPERATURE[0]) * main)
-        noise.fill_(NOISE[0] + (NOISE[1] - NOISE[0]) * main)
-        for draw in draws:
-            draw.normal_(generator=generator)
-        steps[main == 1]()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)  # or the clock would tell when steps were asked for
-        if number % TURN_STEPS == 0:
-            soap.turn()
-    return best
 
 
 def _costs(
-    x: Tensor, latents: list[Tensor], parameters: Mapping[str, Tensor]
+    quick: ModuleType, x: Tensor, latents: list[Tensor], parameters: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Squared error and bits of each picture, `(B,)`."""
-    quick = fused if x.device.type == "cpu" else network
-    stack = network.upsample(latents[len(HYPER_LEVELS) :], parameters)
+    """Squared error and bits of each picture, `(B,)`; `quick` is `network` or `fused`."""
+    stack = quick.upsample(latents[len(HYPER_LEVELS) :], parameters)
     x_hat = quick.synthesise(stack, parameters)
     # A straight-through clamp: what is too bright must still find back.
     x_hat = x_hat + (x_hat.clamp(0, 1) - x_hat).detach()
     return (x_hat - x).square().mean(1).sum((1, 2)), quick.bits(latents, parameters)
-
-
-def _keep(best: Fit, grids: list[Tensor], parameters: Mapping[str, Tensor], better: Tensor) -> None:
-    """Take the pictures that are better over into `best`."""
-    pairs = [*zip(best.grids, grids, strict=True)]
-    pairs += [(best.parameters[name], value.detach()) for name, value in parameters.items()]
-    for kept, value in pairs:
-        chosen = better[: len(kept)].reshape(-1, *[1] * (kept.dim() - 1))
-        kept.copy_(torch.where(chosen, value, kept))

@@ -77,7 +77,9 @@ class Soap:
                 axes = order[:, :, None] if side == 0 else order[:, None, :]
                 state.square.copy_(state.square.gather(1 + side, axes.expand_as(state.square)))
                 columns = order[:, None, :].expand_as(powered)
-                basis.copy_(torch.linalg.qr(powered.gather(2, columns))[0])
+                found = torch.linalg.qr(powered.gather(2, columns))[0]
+                whole = found.isfinite().all(2, keepdim=True).all(1, keepdim=True)
+                basis.copy_(torch.where(whole, found, basis))  # on GPUs, no gradient gives no basis
 
 
 def _matrices(gradient: Tensor | None) -> Tensor:

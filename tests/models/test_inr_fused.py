@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from codec.models.inr import fused, network
-from codec.models.inr.layout import PRESETS, grid_sizes
+from codec.models.inr.layout import HYPER_LEVELS, PRESETS, grid_sizes
 
-SIZES = ((1, 1), (1, 7), (9, 1), (33, 50), (64, 48))
+# The last is made in several parts.
+SIZES = ((1, 1), (1, 7), (9, 1), (33, 50), (64, 48), (151, 230))
 
 
 def drawn(preset, height, width, batch=1, spread=2.0):
@@ -102,6 +103,14 @@ def test_bits_without_gradients_are_the_same():
     assert torch.equal(alone, fused.bits(grids, parameters))
 
 
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_upsampled_latents_and_their_gradients_are_the_plain_ones(height, width):
+    parameters, grids = drawn(PRESETS[0], height, width, batch=2)
+    grids = grids[len(HYPER_LEVELS) :]
+    expected = exactly(network.upsample, grids, parameters)
+    assert_close(outcome(fused.upsample, grids, parameters), expected)
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_pixels_and_their_gradients_are_the_plain_ones(preset, height, width):
@@ -109,6 +118,19 @@ def test_pixels_and_their_gradients_are_the_plain_ones(preset, height, width):
     stack = stacked(2, height, width)
     expected = exactly(network.synthesise, stack, parameters)
     assert_close(outcome(fused.synthesise, stack, parameters), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.35, 3.0])
+def test_soft_rounding_and_its_derivative_are_the_plain_functions(temperature):
+    generator = torch.Generator().manual_seed(0)
+    y = 5 * torch.randn(3, 70, 100, generator=generator)
+    y[0, 0, :9] = torch.arange(9) / 2 - 2  # integers, and what is between them
+    noise = torch.randn(y.shape, generator=generator) / 5
+    warmth = torch.tensor(temperature)
+    ours = outcome(lambda x, _: fused.soft_round(x, noise, warmth), y.requires_grad_(), {})
+    double = y.detach().double().requires_grad_()
+    theirs = outcome(lambda x, _: network.soft_round(x, noise.double(), warmth), double, {})
+    assert_close(ours, theirs)
 
 
 @pytest.fixture
@@ -123,6 +145,7 @@ def works():
     parameters, grids = drawn(PRESETS[1], 200, 300)
     return [
         partial(outcome, fused.bits, grids, parameters),
+        partial(outcome, fused.upsample, grids[len(HYPER_LEVELS) :], parameters),
         partial(outcome, fused.synthesise, stacked(1, 200, 300), parameters),
     ]
 
@@ -131,7 +154,7 @@ def same(first, second):
     return all(torch.equal(ours, theirs) for ours, theirs in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("work", works(), ids=["bits", "synthesise"])
+@pytest.mark.parametrize("work", works(), ids=["bits", "upsample", "synthesise"])
 def test_the_number_of_threads_changes_nothing(work, set_threads):
     found = []
     for threads in (1, 2, 5):
@@ -141,7 +164,7 @@ def test_the_number_of_threads_changes_nothing(work, set_threads):
     assert same(found[0], found[2])
 
 
-@pytest.mark.parametrize("work", works(), ids=["bits", "synthesise"])
+@pytest.mark.parametrize("work", works(), ids=["bits", "upsample", "synthesise"])
 def test_many_at_once_give_what_one_alone_gives(work):
     alone = work()
     with ThreadPoolExecutor(4) as pool:
