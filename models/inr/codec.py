@@ -122,6 +122,7 @@ class Inr(AbstractFamily):
             bpp = float(report.bits) / x[0, 0].numel()
             search.watch(report.share, f"{psnr:.2f} dB, {bpp:.3f} bits per pixel")
 
+        x = x[:, :, halo.top :, halo.left :][:, :, : geometry.height, : geometry.width]
         x, lmbda = x.to(self._device), lmbda_of(geometry.quality)
         number = round(geometry.quality / QUALITY_MAX * (len(self.priors) - 1))
         prior = self.priors[number]

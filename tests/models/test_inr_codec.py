@@ -7,8 +7,9 @@ from safetensors.torch import load, save
 
 from codec.entropy import BitCounter, Decoder, Encoder, Silence
 from codec.errors import BitstreamError, CodecError
-from codec.models.base import TileGeometry
+from codec.models.base import Halo, Search, TileGeometry
 from codec.models.inr import Inr
+from codec.models.inr.codec import lmbda_of
 from codec.models.inr.layout import PRESETS, grid_sizes
 from codec.models.inr.network import synthesise, upsample
 from codec.models.inr.parameters import GROUPS, Deltas, floats
@@ -161,3 +162,33 @@ def test_a_weight_file_that_lacks_something_is_refused(codec, missing):
 def test_tables_for_other_priors_are_refused(codec):
     with pytest.raises(ValueError, match="2 priors"):
         Inr.load(codec.tensors(), {"presets": "lop mop"})
+
+
+@pytest.mark.parametrize("quality", [50, 100])  # a prior of zeros, and another
+def test_fitting_gets_closer_and_says_so_and_looks_at_no_neighbour(monkeypatch, quality):
+    monkeypatch.setattr("codec.models.inr.codec.ITERATIONS", 80)
+    codec = codec_of((LOP, zeros(LOP)), (LOP, random_networks(LOP, 0)))
+    told = []
+    search = Search(watch=lambda part, note: told.append((part, note)))
+    geometry = TileGeometry(12, 16, quality)
+    ramp = torch.linspace(0.2, 0.8, 16).expand(1, 3, 12, 16)
+    symbols = codec.analyse(ramp, geometry, Halo(), search)
+    error = (codec.dequantise(symbols, geometry) - ramp).square().mean()
+    assert error < 0.5 * ramp.var()
+    assert told[-1][0] == 1.0
+    assert "dB" in told[-1][1]
+    said = Networks.read(symbols["networks"], codec.priors)
+    assert said.prior == quality // 100
+    if quality == 50:  # zeros themselves have no slope to learn it from
+        assert said.deltas.q["up.kernel.weight"].any()
+
+    around = torch.nn.functional.pad(ramp, (3, 1, 2, 4), value=1.0)
+    again = codec.analyse(around, geometry, Halo(left=3, top=2, right=1, bottom=4))
+    for key, expected in symbols.items():
+        np.testing.assert_array_equal(expected, again[key])
+
+
+def test_a_bit_is_worth_less_at_higher_quality():
+    assert [lmbda_of(0), lmbda_of(50), lmbda_of(100)] == pytest.approx(
+        [2e-2, 2e-2**0.5 * 1e-2, 1e-4]
+    )
