@@ -91,7 +91,7 @@ def bits(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
 
 
 def _arm(parameters: Parameters) -> list[Tensor]:
-    """The tensors of `kernels.Arm` for each picture, differentiable."""
+    """The tensors of `fused_kernels.Arm` for each picture, differentiable."""
     inputs = parameters["arm.0.weight"].shape[2]
     more = -inputs % 4
     found = []
@@ -200,7 +200,7 @@ def synthesise(stack: Tensor, parameters: Parameters) -> Tensor:
 
 
 def _hidden(parameters: Parameters) -> list[Tensor]:
-    """The tensors of `kernels.Hidden` for each picture, differentiable."""
+    """The tensors of `fused_kernels.Hidden` for each picture, differentiable."""
     out, skip = parameters["syn.out.weight"], parameters["syn.skip.weight"]
     return [
         functional.pad(parameters["syn.in.weight"], (0, 1)),
@@ -211,7 +211,7 @@ def _hidden(parameters: Parameters) -> list[Tensor]:
 
 
 class _Hidden(torch.autograd.Function):
-    """`(B, 7, H, W)` and the tensors of `kernels.Hidden` -> `(B, 3, H, W)`."""
+    """`(B, 7, H, W)` and the tensors of `fused_kernels.Hidden` -> `(B, 3, H, W)`."""
 
     @staticmethod
     def forward(ctx: Any, stack: Tensor, *tensors: Tensor) -> Tensor:
@@ -432,6 +432,6 @@ def _all(work: Callable[..., None], parts: Sequence[tuple[int, ...]]) -> None:
 
 
 def _kernels() -> ModuleType:
-    from codec.models.inr import kernels  # numba takes half a second to import
+    from codec.models.inr import fused_kernels  # numba takes half a second to import
 
-    return kernels
+    return fused_kernels

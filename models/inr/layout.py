@@ -1,4 +1,4 @@
-"""Sizes of an overfitted picture: grids of latents, contexts, and a network's tensors. Knows no torch.
+"""Sizes of an overfitted picture: grids of latents, contexts, tensors of networks. Knows no torch.
 
 A picture of H x W has latents y_0 .. y_6 of ceil(H / 2^k) x ceil(W / 2^k), and hyper-latents
 h_4 .. h_6 of the same sizes, which only entropy coding sees. All are coded from coarse to fine.
@@ -9,7 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-__all__ = ["CONTEXTS", "GRIDS", "LEVELS", "PRESETS", "Grid", "Preset", "grid_sizes", "shapes"]
+__all__ = [
+    "CONTEXTS",
+    "GRIDS",
+    "LEVELS",
+    "PRESETS",
+    "Grid",
+    "Preset",
+    "coarser",
+    "grid_sizes",
+    "shapes",
+]
 
 LEVELS = 7
 HYPER_LEVELS = (6, 5, 4)
@@ -35,7 +45,7 @@ CONTEXTS = (
     (0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-3, 0), (0, -3), (-1, -2), (-2, 1),
     (-2, -1), (-1, 2), (-2, -2), (-1, -3), (-2, 2), (-3, 1), (0, -4), (-1, 3), (-2, -3), (-2, 3),
 )  # fmt: skip
-"""Rows and columns from a latent to those decoded before it, the most telling first (Cool-chic 5)."""
+"""Rows and columns from a latent to those decoded before, the most telling first (Cool-chic 5)."""
 
 
 @final
@@ -95,8 +105,8 @@ def shapes(preset: Preset) -> dict[str, tuple[int, ...]]:
     found["syn.in.bias"] = (width,)
     found["syn.out.weight"] = (3, width)
     found["syn.out.bias"] = (3,)
-    for layer in range(preset.residuals):
-        found[f"syn.res{layer}.weight"] = (3, 3, 3, 3)
-        found[f"syn.res{layer}.bias"] = (3,)
+    for number in range(preset.residuals):
+        found[f"syn.res{number}.weight"] = (3, 3, 3, 3)
+        found[f"syn.res{number}.bias"] = (3,)
     found["syn.skip.weight"] = (3, LEVELS)
     return found

@@ -1,8 +1,8 @@
 """The networks of overfitted pictures, in floats: upsampling, synthesis, and the rate of latents.
 
-Cool-chic 5's, written from its equations. Every tensor has the pictures of a batch in front, and each
-picture has networks of its own: B pictures of one size are fitted at once. Knows no integers and no
-stream; `layout.shapes` names the tensors of `Parameters`.
+Cool-chic 5's, written from its equations. Every tensor has the pictures of a batch in front, and
+each picture has networks of its own: B pictures of one size are fitted at once. Knows no integers
+and no stream; `layout.shapes` names the tensors of `Parameters`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def upsample(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
 
     Args:
         grids: y_6 .. y_0, `(B, h, w)` each.
+        parameters: of each picture.
 
     Returns:
         `(B, 7, H, W)`, from y_6 on.
@@ -70,7 +71,7 @@ def upsample(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
 
 
 def _doubled(x: Tensor, taps: Tensor, dim: int) -> Tensor:
-    """Twice as long in `dim`: the transposed convolution with taps a b c d d c b a, edges repeated."""
+    """Twice as long in `dim`: a transposed convolution, taps a b c d d c b a, edges repeated."""
     a, b, c, d = taps.unbind(1)
     length = x.shape[dim]
     x = functional.pad(x, (0, 0, 2, 2) if dim == 2 else (2, 2, 0, 0), mode="replicate")
@@ -93,20 +94,30 @@ def _filtered(x: Tensor, taps: Tensor, dim: int) -> Tensor:
 
 def synthesise(stack: Tensor, parameters: Parameters) -> Tensor:
     """Upsampled latents `(B, 7, H, W)` to pixels `(B, 3, H, W)`, about [0, 1]."""
-    batch, _, height, width = stack.shape
+    height, width = stack.shape[2:]
     flat = stack.flatten(2)
     hidden = _pointwise(flat, parameters, "syn.in").relu()
     x = _pointwise(hidden, parameters, "syn.out") + parameters["syn.skip.weight"] @ flat
-    x = x.reshape(1, batch * 3, height, width)
-    residuals = [name for name in parameters if name.startswith("syn.res") and "weight" in name]
-    for number, name in enumerate(residuals):
-        weight = parameters[name].flatten(0, 1)
-        bias = parameters[name.replace("weight", "bias")].flatten()
-        padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
-        x = x + functional.conv2d(padded, weight, bias, groups=batch)
-        if number < len(residuals) - 1:
+    residuals = sum(name.startswith("syn.res") for name in parameters) // 2
+    for number in range(residuals):
+        x = x + _pointwise(
+            _patches(x.reshape(*x.shape[:2], height, width)), parameters, f"syn.res{number}"
+        )
+        if number < residuals - 1:
             x = x.relu()
-    return x.reshape(batch, 3, height, width)
+    return x.reshape(*x.shape[:2], height, width)
+
+
+def _patches(x: Tensor) -> Tensor:
+    """The 3x3 pixels around each, edges repeated: `(B, C, H, W)` to `(B, 9 C, H W)`."""
+    height, width = x.shape[2:]
+    padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+    found = [
+        padded[:, :, row : row + height, column : column + width]
+        for row in range(3)
+        for column in range(3)
+    ]
+    return torch.stack(found, dim=2).flatten(1, 2).flatten(2)
 
 
 def bits(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
@@ -114,6 +125,7 @@ def bits(grids: Sequence[Tensor], parameters: Parameters) -> Tensor:
 
     Args:
         grids: in the order of `GRIDS`, `(B, h, w)` each, rounded or a stand-in for it.
+        parameters: of each picture.
     """
     preset_inputs = parameters["arm.0.weight"].shape[2]
     features = parameters["ifce.0.weight"].shape[1]
@@ -185,5 +197,5 @@ def _repeated(x: Tensor, times: int) -> Tensor:
 
 def _pointwise(x: Tensor, parameters: Parameters, layer: str) -> Tensor:
     """A layer over `(B, C_in, N)`."""
-    weight, bias = parameters[f"{layer}.weight"], parameters[f"{layer}.bias"]
+    weight, bias = parameters[f"{layer}.weight"].flatten(2), parameters[f"{layer}.bias"]
     return torch.baddbmm(bias[:, :, None], weight, x)

@@ -65,7 +65,7 @@ class Toy(AbstractFamily):
     def to(self, device):
         return self
 
-    def analyse(self, x, geometry, halo, *, effort=0):
+    def analyse(self, x, geometry, halo, search=None):
         h, w = size(geometry)
         x = functional.pad(x, (0, -x.shape[3] % STRIDE, 0, -x.shape[2] % STRIDE), mode="replicate")
         y = functional.pixel_unshuffle(self.smooth(x), STRIDE)
