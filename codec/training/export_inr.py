@@ -26,21 +26,21 @@ from codec.weights import Entry, Zoo
 __all__ = ["decode_macs", "export", "freeze"]
 
 
-def freeze(priors: Sequence[tuple[str, Mapping[str, Tensor]]]) -> Inr:
+def freeze(priors: Sequence[tuple[str, float, Mapping[str, Tensor]]]) -> Inr:
     """The codec with these priors, rounded to what a weight file can hold.
 
     Args:
-        priors: the name of a preset and its tensors by the names of `layout.shapes`, each.
+        priors: of each the preset's name, the lambda, and tensors by the names of `layout.shapes`.
     """
     presets = {preset.name: preset for preset in PRESETS}
     made = []
-    for name, tensors in priors:
+    for name, lmbda, tensors in priors:
         values = {}
         for tensor, value in tensors.items():
             own = value.detach().cpu().float().double().numpy()
             unit = prior_unit(tensor)
             values[tensor] = np.rint(own / unit) * unit if codes(tensor) else own
-        made.append(Prior(presets[name], values))
+        made.append(Prior(presets[name], lmbda, values))
     return Inr(made, laplace_tables(), side_tables(len(made)))
 
 
@@ -48,7 +48,7 @@ def export(priors: Path, name: str, zoo: Path, recipe: str) -> Path:
     """Write the weights called `name` into `zoo` and list them last in its manifest.
 
     Args:
-        priors: a file of `torch.save`: a list of preset and tensors, as `freeze` takes it.
+        priors: a file of `torch.save`: the list that `freeze` takes.
         name: `inr/variant`; the first in the zoo is the family's default.
         zoo: the folder.
         recipe: how the priors were trained.

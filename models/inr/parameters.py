@@ -7,6 +7,7 @@ synthesis become floats.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, final
@@ -63,6 +64,7 @@ class Prior:
 
     Attributes:
         preset: their sizes.
+        lmbda: what a bit was worth when they were trained, in squared errors.
         values: by the names of `layout.shapes`; of `arm` and `ifce` weights are multiples of 2**-8
             within +-32767 * 2**-8 and biases of 2**-16 within +-2**14.
 
@@ -71,10 +73,13 @@ class Prior:
     """
 
     preset: Preset
+    lmbda: float
     values: Values
 
     def __post_init__(self) -> None:
         wanted = shapes(self.preset)
+        if not 0 < self.lmbda < math.inf:
+            raise ValueError(f"prior: want a lambda above 0, got {self.lmbda}")
         if {name: value.shape for name, value in self.values.items()} != wanted:
             raise ValueError(f"prior: want the tensors of preset {self.preset.name}")
         for name, value in self.values.items():

@@ -166,7 +166,7 @@ def test_tables_for_other_priors_are_refused(codec):
 
 @pytest.mark.parametrize("quality", [50, 100])  # a prior of zeros, and another
 def test_fitting_gets_closer_and_says_so_and_looks_at_no_neighbour(monkeypatch, quality):
-    monkeypatch.setattr("codec.models.inr.codec.ITERATIONS", 80)
+    monkeypatch.setattr("codec.models.inr.codec.ITERATIONS", (80, 80))
     codec = codec_of((LOP, zeros(LOP)), (LOP, random_networks(LOP, 0)))
     told = []
     search = Search(watch=lambda part, note: told.append((part, note)))

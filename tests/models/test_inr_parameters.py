@@ -29,7 +29,7 @@ def values_of(number):
     return {name: np.full(shape, number) for name, shape in shapes(PRESET).items()}
 
 
-ZERO = Prior(PRESET, values_of(0.0))
+ZERO = Prior(PRESET, 1e-3, values_of(0.0))
 
 
 def deltas(prior, wanted, exponent):
@@ -47,7 +47,7 @@ def test_every_tensor_has_a_group():
 @given(st.floats(-3, 3), st.floats(-1, 1), st.integers(0, 16))
 def test_quantised_networks_are_within_half_a_step(wanted, before, exponent):
     before = round(before * 256) / 256
-    prior = Prior(PRESET, values_of(before))
+    prior = Prior(PRESET, 1e-3, values_of(before))
     found = deltas(prior, values_of(wanted), exponent)
     for name, value in found.values(prior).items():
         step = 2.0 ** -found.exponents[group_of(name)]
@@ -85,7 +85,7 @@ def test_networks_for_pixels_are_floats_with_a_picture_in_front():
 )
 def test_priors_that_no_weight_file_can_hold_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        Prior(PRESET, values_of(0.0) | change)
+        Prior(PRESET, 1e-3, values_of(0.0) | change)
 
 
 def test_the_best_scale_is_the_cheapest_of_all():
@@ -143,7 +143,7 @@ def test_steps_are_finer_where_bits_are_cheaper():
 
 def test_a_prior_that_is_good_enough_is_taken_as_it_is():
     target = {name: np.rint(value * 256) / 256 for name, value in noise().items()}
-    found, _ = search(target, Prior(PRESET, target), worth=1e-6)
+    found, _ = search(target, Prior(PRESET, 1e-3, target), worth=1e-6)
     assert not any(found.scales.values())
     assert not any(found.exponents.values())
     assert not any(q.any() for q in found.q.values())

@@ -9,7 +9,8 @@ from tests.models.inr_pictures import random_networks, zeros
 
 def test_priors_become_weights_that_the_zoo_finds(tmp_path):
     torch.save(
-        [("lop", zeros(PRESETS[0])), ("hop", random_networks(PRESETS[2], 0))], tmp_path / "p"
+        [("lop", 2e-2, zeros(PRESETS[0])), ("hop", 1e-3, random_networks(PRESETS[2], 0))],
+        tmp_path / "p",
     )
     for name in ("inr/base", "inr/other"):
         path = export(tmp_path / "p", name, tmp_path, "none")
@@ -21,6 +22,7 @@ def test_priors_become_weights_that_the_zoo_finds(tmp_path):
     codec = zoo.load(entry)
     assert isinstance(codec, Inr)
     assert [prior.preset.name for prior in codec.priors] == ["lop", "hop"]
+    assert [prior.lmbda for prior in codec.priors] == [2e-2, 1e-3]
     assert entry.streams == ["networks", "latents"]
 
 
