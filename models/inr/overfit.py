@@ -18,14 +18,16 @@ import torch
 from torch import Tensor
 
 from codec.models.inr import fused, network
-from codec.models.inr.layout import HYPER_LEVELS, grid_sizes
+from codec.models.inr.layout import GRIDS, HYPER_LEVELS, grid_sizes
 from codec.models.inr.soap import Soap
 from codec.models.replay import Replay
 
 __all__ = ["Fit", "Report", "overfit"]
 
 RATE_LATENTS, RATE_NETWORKS = 0.16, 1e-2  # per step, in quantisation steps and as weights
-BETAS = (0.9, 0.999)  # Adam's, of latents
+BETAS = (0.7, 0.9)  # Adam's, of latents
+RAMP = 0.0
+COARSER = 1.3  # times as fast go the latents of each coarser level
 RATE_END = 1e-3  # of either, at the end
 RATE_ROUNDED = 1e-2  # of the networks' after that
 TEMPERATURE = (0.35, 0.08)
@@ -135,12 +137,11 @@ class _Descent:
         }
         for leaf in (*self._grids, *self._parameters.values()):
             leaf.requires_grad_()
-        zeros = (torch.zeros((), device=device) for _ in range(4))
-        self._rate_latents, self._rate_networks, self._temperature, self._spread = zeros
+        zeros = (torch.zeros((), device=device) for _ in range(3))
+        self._rate_networks, self._temperature, self._spread = zeros
         on_gpu = device.type == "cuda"
-        self._latents = torch.optim.Adam(
-            self._grids, lr=self._rate_latents, betas=BETAS, fused=True, capturable=on_gpu
-        )
+        groups = [{"params": [grid], "lr": torch.zeros((), device=device)} for grid in self._grids]
+        self._latents = torch.optim.Adam(groups, betas=BETAS, fused=True, capturable=on_gpu)
         self.networks = Soap(list(self._parameters.values()), self._rate_networks)
         self._quick = network if on_gpu else fused
         self._costs = torch.compile(_costs, dynamic=False) if on_gpu else _costs
@@ -156,8 +157,10 @@ class _Descent:
     def step(self, share: float) -> None:
         """One step at `share` of the schedule; at 1 latents are rounded."""
         decay = RATE_END + (1 - RATE_END) * (1 + math.cos(math.pi * share)) / 2
-        self._rate_latents.fill_(RATE_LATENTS * decay)
-        self._rate_networks.fill_(RATE_NETWORKS * (decay if share < 1 else RATE_ROUNDED))
+        for group, place in zip(self._latents.param_groups, GRIDS, strict=True):
+            group["lr"].fill_(RATE_LATENTS * decay * COARSER**place.level)
+        ramp = min(1.0, share / RAMP) if RAMP else 1.0
+        self._rate_networks.fill_(RATE_NETWORKS * (decay * ramp if share < 1 else RATE_ROUNDED))
         if share == 1:
             self._hard()
         else:
