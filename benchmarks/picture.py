@@ -36,7 +36,7 @@ def main() -> None:
     """Write the picture to the file that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--quality", type=int, default=30)
+    parser.add_argument("--quality", type=int, default=31)
     options = parser.parse_args()
     photo = Image.fromarray(data.astronaut())
     ours = codec.encode(photo, quality=options.quality)

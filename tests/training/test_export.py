@@ -49,6 +49,30 @@ def test_exported_weights_load_from_the_zoo_and_leave_older_ones_there(
     assert entry.parameters == sum(p.numel() for p in IscsNetwork(TINY).parameters())
 
 
+def test_a_state_that_a_gpu_wrote_goes_on_and_is_exported_without_one(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = recipe.read_text().replace('name = "tiny"', 'name = "iscs/tiny"')
+    recipe.write_text('optimiser = "muon"\n' + plan)
+    state = run(recipe, out=tmp_path / "run", time_limit=1e-9)  # ends after the first report
+    written_by_a_gpu(state, monkeypatch)
+    assert run(recipe, out=tmp_path / "run", resume=True) == state
+    written_by_a_gpu(state, monkeypatch)
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    (zoo / "manifest.json").write_text("[]")
+    file = export(state, recipe, zoo)
+    assert Zoo(zoo).find("iscs/tiny").file == file.name
+
+
+def written_by_a_gpu(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say in `state` that its tensors lay on a GPU, as one that was saved there does."""
+    saved = torch.load(state, map_location="cpu", weights_only=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        torch.save(saved, state)
+
+
 def test_fitted_tables_cost_less_on_what_they_were_fitted_to() -> None:
     torch.manual_seed(0)
     network = IscsNetwork(TINY)
