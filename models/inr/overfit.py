@@ -24,10 +24,10 @@ from codec.models.replay import Replay
 
 __all__ = ["Fit", "Report", "overfit"]
 
-RATE_LATENTS, RATE_NETWORKS = 0.16, 1e-2  # per step, in quantisation steps and as weights
-BETAS = (0.7, 0.9)  # Adam's, of latents
-RAMP = 0.0
+RATE_LATENTS, RATE_NETWORKS = 0.16, 2e-2  # per step, in quantisation steps and as weights
 COARSER = 1.3  # times as fast go the latents of each coarser level
+BETAS = (0.6, 0.8)  # Adam's, of latents: their first gradients are soon misleading
+RAMP = 0.5  # of the time, until networks go at full speed: latents must first fit the prior
 RATE_END = 1e-3  # of either, at the end
 RATE_ROUNDED = 1e-2  # of the networks' after that
 TEMPERATURE = (0.35, 0.08)
@@ -159,8 +159,8 @@ class _Descent:
         decay = RATE_END + (1 - RATE_END) * (1 + math.cos(math.pi * share)) / 2
         for group, place in zip(self._latents.param_groups, GRIDS, strict=True):
             group["lr"].fill_(RATE_LATENTS * decay * COARSER**place.level)
-        ramp = min(1.0, share / RAMP) if RAMP else 1.0
-        self._rate_networks.fill_(RATE_NETWORKS * (decay * ramp if share < 1 else RATE_ROUNDED))
+        decay_networks = decay * min(1.0, share / RAMP) if share < 1 else RATE_ROUNDED
+        self._rate_networks.fill_(RATE_NETWORKS * decay_networks)
         if share == 1:
             self._hard()
         else:
