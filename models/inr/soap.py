@@ -58,7 +58,8 @@ class Soap:
             state.mean.lerp_(gradient, 1 - BETA)
             state.square.lerp_(_turned(gradient, state.bases).square(), 1 - BETA_SQUARE)
             spread = (state.square / unbiased_square).sqrt() + EPSILON
-            update = _turned(state.mean, state.bases) / unbiased / spread
+            # While bases stay, no update is above 1; after a turn, squares are another direction's.
+            update = (_turned(state.mean, state.bases) / unbiased / spread).clamp(-1, 1)
             update = _turned_back(update, state.bases)
             parameter.sub_(update.view_as(parameter) * self._rate)
             for covariance, found in zip(state.covariances, _covariances(gradient), strict=False):
@@ -93,10 +94,9 @@ def _begun(gradient: Tensor) -> _State:
     state = _State(torch.zeros_like(gradient), torch.zeros_like(gradient))
     if gradient.shape[2] > 1:
         state.covariances = _covariances(gradient)
-        state.bases = [
-            torch.linalg.eigh(covariance)[1].flip(2).contiguous()
-            for covariance in state.covariances
-        ]
+        # In double precision: of matrices of low rank, LAPACK's float32 may find nothing.
+        found = (torch.linalg.eigh(each.double())[1].flip(2) for each in state.covariances)
+        state.bases = [each.float().contiguous() for each in found]
     return state
 
 

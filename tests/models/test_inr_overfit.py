@@ -132,6 +132,18 @@ def test_pictures_of_a_batch_have_optimisers_of_their_own():
     torch.testing.assert_close(both[1], alone[0], rtol=1e-3, atol=1e-3)
 
 
+def test_gradients_of_low_rank_have_axes_too():
+    generator = torch.Generator().manual_seed(0)
+    for scale in (1e-6, 1.0, 1e3):
+        parameter = torch.zeros(40, 3, 48, requires_grad=True)
+        soap = Soap([parameter], torch.tensor(0.1))
+        for _ in range(2):
+            parameter.grad = scale * torch.randn(40, 3, 1, generator=generator).expand(40, 3, 48)
+            soap.step()
+            soap.turn()
+        assert parameter.isfinite().all()
+
+
 def test_what_has_no_gradient_stays():
     parameter = torch.ones(1, 3, 3, requires_grad=True)
     soap = Soap([parameter], torch.tensor(0.1))
