@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.entropy import AbstractCoder, Method, Tables
+from codec.entropy import AbstractCoder, BitCounter, Method, Tables
 from codec.models.base import SHORT, AbstractFamily, Halo, Search, Symbols, TileGeometry
 from codec.models.inr import fused, network
 from codec.models.inr.latents import LATENT_MAX, LATENT_MIN, LatentModel
@@ -29,9 +29,10 @@ from codec.models.inr.syntax import Networks, code_networks
 from codec.models.inr.tables import PHASES, PRECISION, PRIOR, SCALES
 from codec.models.layers import QUALITY_MAX
 
-__all__ = ["Inr", "lmbda_of"]
+__all__ = ["Inr", "iterations_of", "lmbda_of"]
 
 
+SMALL = 1 << 14  # pixels
 ITERATIONS = (120, 10_000)  # of efforts 0 and 9
 LMBDA = (3e-2, 8e-5)  # at qualities 0 and 100
 
@@ -139,16 +140,29 @@ class Inr(AbstractFamily):
         start = floats(prior.values, self._device)
         if not any(value.any() for value in prior.values.values()):  # nothing to follow downhill
             start = fresh(prior.preset, 1, torch.Generator().manual_seed(0))
-        fit = overfit(
-            x,
-            torch.tensor([lmbda]),
-            start,
-            iterations=iterations_of(search.effort),
-            seconds=search.seconds,
-            interrupted=search.interrupted,
-            watch=watch,
-        )
-        return self.written(x, fit.grids, fit.parameters, prior=number, lmbda=lmbda)
+        # Networks that move cost some hundred bytes, which a small picture may not be worth.
+        ways = (True, False) if x[0, 0].numel() <= SMALL else (True,)
+        found = []
+        for learn in ways:
+            fit = overfit(
+                x,
+                torch.tensor([lmbda]),
+                start,
+                iterations=iterations_of(search.effort),
+                seconds=search.seconds / len(ways),
+                learn=learn,
+                interrupted=search.interrupted,
+                watch=watch,
+            )
+            found.append(self.written(x, fit.grids, fit.parameters, prior=number, lmbda=lmbda))
+        return min(found, key=lambda symbols: self._cost(x, symbols, geometry, lmbda))
+
+    def _cost(self, x: Tensor, symbols: Symbols, geometry: TileGeometry, lmbda: float) -> float:
+        """What was minimised, of real bits and of the decoder's pixels."""
+        counter = BitCounter()
+        self.traverse(counter, symbols, geometry)
+        x_hat = self.dequantise(symbols, geometry).clamp(0, 1)
+        return float((x_hat - x).square().mean(1).sum()) + lmbda * counter.bits
 
     @torch.no_grad()
     def written(

@@ -73,6 +73,7 @@ def overfit(
     seconds: float = math.inf,
     seed: int = 0,
     shared: bool = False,
+    learn: bool = True,
     interrupted: Event | None = None,
     watch: Callable[[Report], None] = lambda report: None,
 ) -> Fit:
@@ -86,13 +87,14 @@ def overfit(
         seconds: if they are over before, the schedule ends with them.
         seed: of the noise.
         shared: one network for all pictures, its tensors `(1, ...)`.
+        learn: whether networks move at all, or only latents.
         interrupted: see `Search`.
         watch: is told every hundred steps.
 
     Returns:
         The best of the states that were looked at, of every picture by itself.
     """
-    fit = _Descent(x, lmbda, start, seed=seed, shared=shared)
+    fit = _Descent(x, lmbda, start, seed=seed, shared=shared, learn=learn)
     if interrupted is not None and interrupted.is_set():
         iterations = min(iterations, HURRIED)
     started = time.monotonic()
@@ -105,7 +107,7 @@ def overfit(
             if number % CHECK_STEPS == 0:
                 watch(fit.check(share))
             fit.step(min(1.0, share / (1 - ROUNDED)))
-            if number % TURN_STEPS == 0:
+            if learn and number % TURN_STEPS == 0:
                 fit.networks.turn()
         except KeyboardInterrupt:
             if interrupted is None:
@@ -121,11 +123,19 @@ class _Descent:
     """The state of a fit; `best` is what was best whenever `check` looked."""
 
     def __init__(
-        self, x: Tensor, lmbda: Tensor, start: Mapping[str, Tensor], *, seed: int, shared: bool
+        self,
+        x: Tensor,
+        lmbda: Tensor,
+        start: Mapping[str, Tensor],
+        *,
+        seed: int,
+        shared: bool = False,
+        learn: bool = True,
     ) -> None:
         device, batch = x.device, len(x)
         copies = 1 if shared else batch
-        self._x, self._lmbda, self._shared = x, lmbda.to(device), shared
+        self._x, self._lmbda = x, lmbda.to(device)
+        self._shared, self._learn = shared, learn
         self._generator = torch.Generator(device).manual_seed(seed)
         self._grids = [
             torch.zeros(batch, *size, device=device) for size in grid_sizes(*x.shape[2:])
@@ -202,13 +212,14 @@ class _Descent:
         return self._descend([grid.detach().round().requires_grad_() for grid in self._grids])
 
     def _descend(self, latents: list[Tensor]) -> Tensor:
-        """Move the networks, and find the latents' gradients."""
+        """Find all gradients, and move the networks."""
         error, bits = self._costs(self._quick, self._x, latents, self._own())
         loss = (error + self._lmbda * bits).sum()
         for leaf in (*self._grids, *self._parameters.values()):
             leaf.grad = None
         torch.autograd.backward(loss)
-        self.networks.step()
+        if self._learn:
+            self.networks.step()
         return loss
 
     def _own(self) -> dict[str, Tensor]:

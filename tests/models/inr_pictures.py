@@ -31,6 +31,6 @@ def random_grids(height, width, seed, scale=1.0):
 
 def codec_of(*priors):
     """The codec with priors of (preset, tensors), from the lowest rate to the highest."""
-    lambdas = [2e-2 * 0.1**number for number in range(len(priors))]
+    lambdas = [2e-3 * 0.05**number for number in range(len(priors))]
     described = zip(priors, lambdas, strict=True)
     return freeze([(preset.name, lmbda, tensors) for (preset, tensors), lmbda in described])

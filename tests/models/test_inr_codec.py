@@ -9,11 +9,12 @@ from codec.entropy import BitCounter, Decoder, Encoder, Silence
 from codec.errors import BitstreamError, CodecError
 from codec.models.base import Halo, Search, TileGeometry
 from codec.models.inr import Inr
-from codec.models.inr.codec import lmbda_of
+from codec.models.inr.codec import iterations_of, lmbda_of
 from codec.models.inr.layout import PRESETS, grid_sizes
 from codec.models.inr.network import synthesise, upsample
 from codec.models.inr.parameters import GROUPS, Deltas, floats
 from codec.models.inr.syntax import HEAD, Networks
+from codec.weights import SHIPPED
 from tests.models.inr_pictures import codec_of, random_grids, random_networks, zeros
 
 GEOMETRY = TileGeometry(21, 34, 50)
@@ -161,7 +162,7 @@ def test_a_weight_file_that_lacks_something_is_refused(codec, missing):
 
 def test_tables_for_other_priors_are_refused(codec):
     with pytest.raises(ValueError, match="2 priors"):
-        Inr.load(codec.tensors(), {"presets": "lop mop"})
+        Inr.load(codec.tensors(), {"presets": "lop mop", "lambdas": "1 2"})
 
 
 @pytest.mark.parametrize("quality", [50, 100])  # a prior of zeros, and another
@@ -188,7 +189,24 @@ def test_fitting_gets_closer_and_says_so_and_looks_at_no_neighbour(monkeypatch, 
         np.testing.assert_array_equal(expected, again[key])
 
 
+def test_more_effort_takes_more_steps():
+    steps = [iterations_of(effort) for effort in range(10)]
+    assert (steps[0], steps[9]) == (120, 10_000)
+    assert steps == sorted(set(steps))
+
+
+def test_networks_that_a_small_picture_is_not_worth_stay_those_of_the_prior():
+    codec = SHIPPED.load(SHIPPED.find("inr"))
+    x = torch.tensor([0.6, 0.5, 0.55]).reshape(1, 3, 1, 1)
+    geometry = TileGeometry(1, 1, 80)
+    symbols = codec.analyse(x, geometry, Halo())
+    assert not any(
+        q.any() for q in Networks.read(symbols["networks"], codec.priors).deltas.q.values()
+    )
+    assert (codec.dequantise(symbols, geometry) - x).abs().max() < 0.15
+
+
 def test_a_bit_is_worth_less_at_higher_quality():
     assert [lmbda_of(0), lmbda_of(50), lmbda_of(100)] == pytest.approx(
-        [2e-2, 2e-2**0.5 * 1e-2, 1e-4]
+        [3e-2, (3e-2 * 8e-5) ** 0.5, 8e-5]
     )
