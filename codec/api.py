@@ -5,8 +5,10 @@ Everything heavy is imported where it is used, so that `info` needs neither torc
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from codec.bitstream import VERSION, Box, Header, Limits, scan, unpack, unpack_streams
@@ -83,6 +85,8 @@ class EncodeOptions:
     target_size: int | None = None
     target_psnr: float | None = None
     effort: int = 0
+    time_limit: float | None = None
+    take_interrupt: bool = False
     device: str = "auto"
     zoo: Zoo = SHIPPED
 
@@ -96,6 +100,8 @@ class EncodeOptions:
             raise UsageError(f"quality: want 0 to 100, got {self.quality}")
         if self.effort not in range(10):
             raise UsageError(f"effort: want 0 to 9, got {self.effort}")
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise UsageError(f"time limit: want seconds above 0, got {self.time_limit}")
 
     def rate(self, pixels: int) -> Rate:
         """What an image of so many pixels may cost."""
@@ -145,6 +151,7 @@ def encode(
     target_size: int | None = None,
     target_psnr: float | None = None,
     effort: int = 0,
+    time_limit: float | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
     zoo: Zoo = SHIPPED,
@@ -160,8 +167,9 @@ def encode(
         target_bpp: the best file of at most so many bits per pixel, all bytes counted.
         target_size: the best file of at most so many bytes.
         target_psnr: the smallest file of at least so many dB, over the colour at its bit depth.
-        effort: 0 to 9, how many rounds the encoder searches for a smaller file of the same quality;
-            each takes about as long as decoding twice. A family without a search does not use it.
+        effort: 0 to 9, how long the encoder searches for a smaller file of the same quality. `iscs`
+            takes a round for each, as long as decoding twice; `inr` from 20 seconds to hours.
+        time_limit: seconds that the search may take; it then gives what it has.
         device: `auto` (a GPU if there is one), `cpu` or `cuda`.
         max_pixels: larger images are refused.
         zoo: where weights come from.
@@ -182,6 +190,7 @@ def encode(
         target_size=target_size,
         target_psnr=target_psnr,
         effort=effort,
+        time_limit=time_limit,
         device=device,
         zoo=zoo,
     )
@@ -331,9 +340,15 @@ def encode_picture(
         from codec import engine
 
         model = engine.find_model(options.model, options.zoo, options.device)
+        from codec.models.base import Search
     rate = options.rate(picture.width * picture.height)
+    search = Search(
+        effort=options.effort,
+        seconds=math.inf if options.time_limit is None else options.time_limit,
+        interrupted=Event() if options.take_interrupt else None,
+    )
     return engine.encode_picture(
-        picture, model, rate, effort=options.effort, watch=watch, progress=progress
+        picture, model, rate, search=search, watch=watch, progress=progress
     )
 
 

@@ -118,6 +118,8 @@ def _encode(arguments: argparse.Namespace) -> None:
         target_size=arguments.target_size,
         target_psnr=arguments.target_psnr,
         effort=arguments.effort,
+        time_limit=arguments.time_limit,
+        take_interrupt=True,
         device=arguments.device,
         zoo=arguments.zoo,
     )
@@ -354,6 +356,9 @@ def _parser() -> argparse.ArgumentParser:
     rate.add_argument("--target-size", type=_count, metavar="BYTES", help="at most so many bytes")
     rate.add_argument("--target-psnr", type=_positive, metavar="DB", help="at least so many dB")
     verb.add_argument("--effort", type=int, default=0, metavar="0..9", help="how hard to search")
+    verb.add_argument(
+        "--time-limit", type=_positive, metavar="SECONDS", help="that the search may take"
+    )
     _add_common(verb)
     verb.set_defaults(run=_encode)
 

@@ -35,8 +35,8 @@ from codec.entropy import Decoder, Encoder, Silence, prepare
 from codec.errors import BitstreamError, ModelError, UsageError
 from codec.io.picture import Picture, Samples
 from codec.io.side import COLOURS, Side, read_side, side_chunks
-from codec.models.base import AbstractFamily, Symbols
-from codec.progress import Progress, Stopwatch, unseen
+from codec.models.base import SHORT, AbstractFamily, Search, Symbols
+from codec.progress import Progress, Stopwatch, unseen, within
 from codec.registry import family_by_id, family_by_name
 from codec.tiling import analyse_tile, geometry_of, reconstruct, tile_side
 from codec.weights import Entry, Zoo
@@ -57,6 +57,7 @@ if hasattr(os, "register_at_fork"):  # Windows knows no fork
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 QUALITIES = range(101)
+STEPS = len(QUALITIES).bit_length()  # that halve the qualities down to one
 Pixels = Callable[[Box], Tensor]
 
 
@@ -178,16 +179,26 @@ def encode_picture(
     model: Model,
     rate: Rate,
     *,
-    effort: int = 0,
+    search: Search = SHORT,
     watch: Stopwatch,
     progress: Progress = unseen,
 ) -> Encoded:
     """The stream of a picture.
 
+    Args:
+        picture: to code.
+        model: that codes it.
+        rate: what it may cost.
+        search: how hard to look for a smaller file; its seconds are for all of it.
+        watch: is told what takes how long.
+        progress: is told how far it has come.
+
     Raises:
         UsageError: no quality reaches the target.
     """
     side = side_chunks(picture)
+    if rate.bytes_max is not None or rate.psnr_min is not None:
+        search = replace(search, seconds=search.seconds / STEPS)
 
     def header(quality: int) -> Header:
         return Header(
@@ -206,12 +217,12 @@ def encode_picture(
 
     def stream(quality: int, progress: Progress) -> bytes:
         head = header(quality)
-        tiles = _encode_tiles(model, pixels, head, watch, progress, effort=effort)
+        tiles = _encode_tiles(model, pixels, head, watch, progress, search)
         return pack(head, [*side, *tiles])
 
     def psnr(quality: int, progress: Progress) -> float:
         head = header(quality)
-        return _psnr(picture.colour, model, pixels, head, watch, progress, effort=effort)
+        return _psnr(picture.colour, model, pixels, head, watch, progress, search)
 
     if rate.bytes_max is not None:
         return Encoded(*_largest_within(rate.bytes_max, stream, progress), model.entry)
@@ -289,19 +300,27 @@ def _encode_tiles(
     header: Header,
     watch: Stopwatch,
     progress: Progress,
-    *,
-    effort: int = 0,
+    search: Search = SHORT,
 ) -> list[Chunk]:
     chunks = []
     for number in range(header.tiles):
         with watch.part("transform"):
-            symbols = analyse_tile(model.family, pixels, header, number, effort=effort)
+            own = _of_tile(search, header, number, progress)
+            symbols = analyse_tile(model.family, pixels, header, number, own)
         with watch.part("entropy"):
             encoder = Encoder()
             model.family.traverse(encoder, symbols, geometry_of(header, number))
             chunks.append(Chunk(ChunkType.TILE, pack_streams(encoder.finish())))
         progress((number + 1) / header.tiles)
     return chunks
+
+
+def _of_tile(search: Search, header: Header, number: int, progress: Progress) -> Search:
+    """The part of `search` that is a tile's, by its share of the pixels."""
+    box = header.box(number)
+    share = box.height * box.width / (header.height * header.width)
+    told = within(progress, number / header.tiles, 1 / header.tiles)
+    return replace(search, seconds=search.seconds * share, watch=told)
 
 
 def _decode_tiles(
@@ -419,9 +438,8 @@ def _smallest_reaching(
 
 def _steps(progress: Progress) -> Iterator[Progress]:
     """The `Progress` of each of the steps that halve the qualities down to one."""
-    count = len(QUALITIES).bit_length()
-    for number in range(count):
-        yield lambda part, number=number: progress((number + part) / count)  # type: ignore[misc]
+    for number in range(STEPS):
+        yield within(progress, number / STEPS, 1 / STEPS)
 
 
 def _psnr(
@@ -431,13 +449,13 @@ def _psnr(
     header: Header,
     watch: Stopwatch,
     progress: Progress,
-    *,
-    effort: int,
+    search: Search,
 ) -> float:
     """Decibels between the colour and what its stream decodes to, before any palette."""
 
     def latents(number: int) -> Tensor:
-        symbols = analyse_tile(model.family, pixels, header, number, effort=effort)
+        own = _of_tile(search, header, number, progress)
+        symbols = analyse_tile(model.family, pixels, header, number, own)
         return model.family.dequantise(symbols, geometry_of(header, number))
 
     peak = 2**header.bit_depth - 1

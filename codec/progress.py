@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO, TypeAlias, final
+from typing import Protocol, TextIO, final
 
-__all__ = ["Bar", "Progress", "Stopwatch", "unseen"]
+__all__ = ["Bar", "Progress", "Stopwatch", "unseen", "within"]
 
-Progress: TypeAlias = Callable[[float], None]
-"""Called with the part that is done, 0 to 1."""
+
+class Progress(Protocol):
+    """What is told how far a job has come."""
+
+    def __call__(self, part: float, note: str = "") -> None:
+        """`part` of it is done, 0 to 1; `note` says in a few words how well it goes."""
+
+
+def within(progress: Progress, begin: float, share: float) -> Progress:
+    """The `Progress` of a job that is a part of another: from `begin` on, `share` of the whole."""
+
+    def told(part: float, note: str = "") -> None:
+        progress(begin + share * part, note)
+
+    return told
+
 
 DELAY = 2.0  # seconds: what is faster needs no bar
 CELLS = 32
 
 
-def unseen(part: float) -> None:
+def unseen(part: float, note: str = "") -> None:
     """The `Progress` that nobody watches."""
 
 
@@ -61,12 +75,15 @@ class Bar:
         self._start = time.monotonic()
         self._is_seen = False
 
-    def __call__(self, part: float) -> None:
-        """Draw it with `part` of it filled, 0 to 1."""
-        if time.monotonic() - self._start < DELAY or not self._out.isatty():
+    def __call__(self, part: float, note: str = "") -> None:
+        """Draw it with `part` of it filled, 0 to 1, the time that is left, and a note."""
+        passed = time.monotonic() - self._start
+        if passed < DELAY or not self._out.isatty():
             return
-        done = round(CELLS * min(max(part, 0.0), 1.0))
-        self._out.write(f"\r[{'#' * done}{'.' * (CELLS - done)}] {part:4.0%}")
+        part = min(max(part, 0.0), 1.0)
+        done = round(CELLS * part)
+        left = f"{passed / part - passed:.0f} s left" if part else ""
+        self._out.write(f"\r[{'#' * done}{'.' * (CELLS - done)}] {part:4.0%} {left}  {note}\x1b[K")
         self._out.flush()
         self._is_seen = True
 

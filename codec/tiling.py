@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from codec.bitstream import Box, Header
-from codec.models.base import AbstractFamily, Halo, Symbols, TileGeometry
+from codec.models.base import SHORT, AbstractFamily, Halo, Search, Symbols, TileGeometry
 
 __all__ = ["TILE", "analyse_tile", "geometry_of", "reconstruct", "tile_side"]
 
@@ -36,8 +36,7 @@ def analyse_tile(
     pixels: Callable[[Box], Tensor],
     header: Header,
     number: int,
-    *,
-    effort: int = 0,
+    search: Search = SHORT,
 ) -> Symbols:
     """The symbols of one tile.
 
@@ -46,7 +45,7 @@ def analyse_tile(
         pixels: gives the `(1, 3, height, width)` of a box inside the image, in [0, 1].
         header: of the image.
         number: of the tile in raster order.
-        effort: 0 to 9, how hard to search.
+        search: how hard to look for symbols that cost less.
     """
     box = header.box(number)
     below = header.height - box.top - box.height
@@ -69,7 +68,7 @@ def analyse_tile(
     missing = (0, max(0, halo.right - beside), 0, max(0, halo.bottom - below))
     if any(missing):
         x = functional.pad(x, missing, mode="replicate")
-    return family.analyse(x, geometry_of(header, number), halo, effort=effort)
+    return family.analyse(x, geometry_of(header, number), halo, search)
 
 
 def reconstruct(

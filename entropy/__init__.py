@@ -13,12 +13,14 @@ from codec.entropy.coder import (
     Encoder,
     Method,
     Silence,
+    code_lengths,
     prepare,
 )
-from codec.entropy.stream import AbstractStream
+from codec.entropy.stream import AbstractCausalModel, AbstractStream
 from codec.entropy.tables import IntArray, Tables, gaussian_pmf, gaussian_tables
 
 __all__ = [
+    "AbstractCausalModel",
     "AbstractCoder",
     "AbstractStream",
     "BitCounter",
@@ -28,6 +30,7 @@ __all__ = [
     "Method",
     "Silence",
     "Tables",
+    "code_lengths",
     "gaussian_pmf",
     "gaussian_tables",
     "prepare",

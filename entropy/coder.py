@@ -19,21 +19,36 @@ from enum import Enum
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codec.entropy import escapes
 from codec.entropy.ranges import RangeReader, RangeWriter
 from codec.entropy.rans import RansReader, RansWriter
 from codec.entropy.stream import (
+    AbstractCausalModel,
     AbstractReader,
     AbstractStream,
     AbstractWriter,
     checked,
+    operations,
     required,
 )
 from codec.entropy.tables import IntArray, Tables
 from codec.errors import BitstreamError
 
-__all__ = ["AbstractCoder", "BitCounter", "Decoder", "Encoder", "Method", "Silence", "prepare"]
+__all__ = [
+    "AbstractCoder",
+    "BitCounter",
+    "Decoder",
+    "Encoder",
+    "Method",
+    "Silence",
+    "code_lengths",
+    "prepare",
+]
+
+
+OPERATION_BITS = 16  # an operation of rANS has a frequency in units of 2**-16
 
 
 class Method(Enum):
@@ -121,6 +136,10 @@ class Silence(AbstractCoder, AbstractStream):
         """See `AbstractStream.code`."""
         return np.zeros(len(indexes), np.int32)
 
+    def code_causal(self, symbols: IntArray | None, model: AbstractCausalModel) -> IntArray:
+        """See `AbstractStream.code_causal`."""
+        return np.zeros(model.count, np.int32)
+
 
 @final
 class BitCounter(AbstractCoder):
@@ -155,13 +174,25 @@ class _Count(AbstractStream):
     def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
         indexes = checked(indexes, 0, len(tables.sizes) - 1, "indexes")
         symbols = required(symbols, indexes)
-        columns = tables.entries(symbols, indexes)
-        freqs = tables.cdf[indexes, columns + 1] - tables.cdf[indexes, columns]
-        self.bits += float((tables.precision - np.log2(freqs)).sum())
-        outside = columns == tables.sizes[indexes] - 1
-        lengths, _ = escapes.split(symbols[outside], tables, indexes[outside])
-        self.bits += float((escapes.LENGTH_BITS + lengths).sum())
+        self.bits += float(code_lengths(symbols, tables, indexes).sum())
         return symbols
+
+    def code_causal(self, symbols: IntArray | None, model: AbstractCausalModel) -> IntArray:
+        symbols, ops = operations(symbols, model)
+        freqs = ops & 0xFFFF
+        self.bits += float((OPERATION_BITS - np.log2(freqs)).sum())
+        return symbols
+
+
+def code_lengths(symbols: IntArray, tables: Tables, indexes: IntArray) -> NDArray[np.float64]:
+    """The bits that each symbol costs, `(K,)`; arguments are those of `AbstractStream.code`."""
+    columns = tables.entries(symbols, indexes)
+    freqs = tables.cdf[indexes, columns + 1] - tables.cdf[indexes, columns]
+    bits: NDArray[np.float64] = tables.precision - np.log2(freqs)
+    outside = columns == tables.sizes[indexes] - 1
+    lengths, _ = escapes.split(symbols[outside], tables, indexes[outside])
+    bits[outside] += escapes.LENGTH_BITS + lengths
+    return bits
 
 
 def prepare() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["BUCKETS_LOG2", "decode", "decode_bits", "encode", "gather"]
+__all__ = ["BUCKETS_LOG2", "advance", "compiled", "decode", "decode_bits", "encode", "gather"]
 
 # Measured with 64 tables: 512 and 2048 buckets are 5 and 10 % slower, 65536 several times.
 BUCKETS_LOG2 = 10
@@ -31,16 +31,30 @@ ONE, U16, U24, MASK16, STATE_MIN = U(1), U(16), U(24), U(0xFFFF), U(1 << 24)
 TABLE_SHIFT, SLOT_SHIFT = U(BUCKETS_LOG2), U(16 - BUCKETS_LOG2)
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    compiled: Callable[..., Any]
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """The function as numba compiles it: kept on disk where there is a place, free of the GIL."""
+    made: Callable[..., Any]
     try:
-        compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        made = numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
     except RuntimeError:  # numba found no folder that it may write to
-        compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    return compiled
+        made = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    return made
 
 
-@_compiled
+@compiled
+def advance(x, start, freq, words, place):  # type: ignore[no-untyped-def]
+    """Decode the operation that state `x` is at; returns the next state, the next place in `words`.
+
+    The low 16 bits of `x` lie in start .. start + freq - 1; all arguments but `words` are uint64.
+    """
+    x = freq * (x >> U16) + (x & MASK16) - start
+    # Both outcomes are computed: whether a word is due is a coin that no processor predicts.
+    longer = (x << U16) | U(words[min(place, U(len(words)) - ONE)])
+    due = x < STATE_MIN
+    return (longer if due else x), place + U(due)
+
+
+@compiled
 def gather(symbols, indexes, cdf, offsets, sizes, shift, ops, places):  # type: ignore[no-untyped-def]
     """Fill `ops`, and the front of `places` with where escapes are; returns how many these are."""
     escapes = 0
@@ -58,7 +72,7 @@ def gather(symbols, indexes, cdf, offsets, sizes, shift, ops, places):  # type: 
     return escapes
 
 
-@_compiled
+@compiled
 def encode(ops, k, states, words, at):  # type: ignore[no-untyped-def]
     """Encode backwards operations k, k + 1, ... into the words before `at`; returns the new `at`.
 
@@ -81,14 +95,13 @@ def encode(ops, k, states, words, at):  # type: ignore[no-untyped-def]
     return place
 
 
-@_compiled
+@compiled
 def decode(words, at, states, k, entries, firsts, indexes, out):  # type: ignore[no-untyped-def]
     """Decode one operation for each index, from operation k; returns the next place in `words`.
 
     A place beyond the stream's words means that the stream was too short; zeros were read instead.
     """
     mask = U(len(states)) - ONE
-    end = U(len(words)) - ONE
     place = U(at)
     for i in range(U(len(indexes))):
         lane = (U(k) + U(i)) & mask
@@ -100,30 +113,22 @@ def decode(words, at, states, k, entries, firsts, indexes, out):  # type: ignore
         while (entry & MASK16) + ((entry >> U16) & MASK16) <= slot:
             j += ONE
             entry = entries[j]
-        x = ((entry >> U16) & MASK16) * (x >> U16) + slot - (entry & MASK16)
-        # Both outcomes are computed: whether a word is due is a coin that no processor predicts.
-        longer = (x << U16) | U(words[min(place, end)])
-        place += U(x < STATE_MIN)
-        states[lane] = longer if x < STATE_MIN else x
+        start, freq = entry & MASK16, (entry >> U16) & MASK16
+        states[lane], place = advance(x, start, freq, words, place)
         out[i] = np.int32(np.int64(entry) >> 32)
     return place
 
 
-@_compiled
+@compiled
 def decode_bits(words, at, states, k, bits, out):  # type: ignore[no-untyped-def]
     """Decode one uniform number of 1..16 bits for each of `bits`; otherwise as `decode`."""
     mask = U(len(states)) - ONE
-    end = U(len(words)) - ONE
     place = U(at)
     for i in range(U(len(bits))):
         lane = (U(k) + U(i)) & mask
         x = states[lane]
         rest = U16 - U(bits[i])
-        slot = x & MASK16
-        out[i] = slot >> rest
-        x = ((x >> U16) << rest) | (slot & ((ONE << rest) - ONE))
-        if x < STATE_MIN:
-            x = (x << U16) | U(words[min(place, end)])
-            place += ONE
-        states[lane] = x
+        number = (x & MASK16) >> rest
+        out[i] = number
+        states[lane], place = advance(x, number << rest, ONE << rest, words, place)
     return place

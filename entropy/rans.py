@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.entropy import escapes
-from codec.entropy.stream import AbstractReader, AbstractWriter, checked, required
+from codec.entropy.stream import (
+    AbstractCausalModel,
+    AbstractReader,
+    AbstractWriter,
+    checked,
+    operations,
+    required,
+)
 from codec.entropy.tables import IntArray, Tables
 from codec.errors import BitstreamError
 
@@ -69,6 +76,12 @@ class RansWriter(AbstractWriter):
             self._bits(np.full_like(lengths, escapes.LENGTH_BITS), lengths)
             bits, chosen = _rest_bits(lengths)
             self._bits(bits, np.stack([rests >> 16, rests & 0xFFFF], axis=1)[chosen])
+        return symbols
+
+    def code_causal(self, symbols: IntArray | None, model: AbstractCausalModel) -> IntArray:
+        """See `AbstractStream.code_causal`."""
+        symbols, ops = operations(symbols, model)
+        self._ops.append(ops)
         return symbols
 
     def finish(self) -> bytes:
@@ -132,6 +145,13 @@ class RansReader(AbstractReader):
             halves[chosen] = self._bits(bits)
             rests = (halves[:, 0] << 16) | halves[:, 1]
             found[places] = escapes.join(lengths, rests, tables, indexes[places])
+        return found
+
+    def code_causal(self, symbols: IntArray | None, model: AbstractCausalModel) -> IntArray:
+        """See `AbstractStream.code_causal`."""
+        self._want_lanes(model.count)
+        found, self._at, k = model.decode(self._words, self._at, self._states, self._k)
+        self._advance(k - self._k)
         return found
 
     def finish(self) -> None:

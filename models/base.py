@@ -16,9 +16,11 @@ Left of `symbols` floats are free; below, everything is integers and bit-exact.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Event
 from typing import TypeAlias
 
 import torch
@@ -26,7 +28,7 @@ from torch import Tensor
 
 from codec.entropy import AbstractCoder, IntArray
 
-__all__ = ["AbstractFamily", "Halo", "Symbols", "TileGeometry"]
+__all__ = ["SHORT", "AbstractFamily", "Halo", "Search", "Symbols", "TileGeometry"]
 
 Symbols: TypeAlias = Mapping[str, IntArray]
 
@@ -55,6 +57,27 @@ class Halo:
     bottom: int = 0
 
 
+@dataclass(frozen=True)
+class Search:
+    """How hard an encoder looks for symbols that cost less; may be without effect.
+
+    Attributes:
+        effort: 0 to 9.
+        seconds: it may take for a tile; what is found by then counts.
+        watch: is told the part that is done, 0 to 1, and in a few words how good it is.
+        interrupted: to set at Ctrl-C, which then ends the search with the best that was found, and
+            cuts those that come after it short; None to let the KeyboardInterrupt through.
+    """
+
+    effort: int = 0
+    seconds: float = math.inf
+    watch: Callable[[float, str], None] = lambda part, note: None
+    interrupted: Event | None = None
+
+
+SHORT = Search()
+
+
 class AbstractFamily(ABC):
     """A frozen codec. `stride` and `halo` are pixels: the size of a latent, the reach of a filter.
 
@@ -79,14 +102,16 @@ class AbstractFamily(ABC):
         """
 
     @abstractmethod
-    def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo, *, effort: int = 0) -> Symbols:
+    def analyse(
+        self, x: Tensor, geometry: TileGeometry, halo: Halo, search: Search = SHORT
+    ) -> Symbols:
         """Turn pixels into the symbols of one tile; the encoder's half.
 
         Args:
             x: `(1, 3, halo.top + height + halo.bottom, halo.left + width + halo.right)` in [0, 1].
             geometry: of the tile without its halo.
             halo: how much of `x` belongs to neighbours.
-            effort: 0 to 9, how hard to search for symbols that cost less; may be without effect.
+            search: how hard to look for symbols that cost less.
         """
 
     @abstractmethod

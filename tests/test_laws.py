@@ -48,6 +48,24 @@ def family(name: str, zoo: Zoo) -> AbstractFamily:
     return zoo.load(zoo.find(name))
 
 
+@pytest.fixture(scope="module")
+def small(name: str, zoo: Zoo) -> bytes:
+    """A stream that was made once."""
+    return codec.encode(photo(48, 48), model=name, zoo=zoo)
+
+
+DAMAGED = TileGeometry(48, 64, 100)  # no sub-stream of it is empty
+
+
+@pytest.fixture(scope="module")
+def payloads(family: AbstractFamily) -> dict[str, bytes]:
+    """The sub-streams of a tile, made once."""
+    encoder = Encoder()
+    symbols = family.analyse(as_input(photo(DAMAGED.height, DAMAGED.width)), DAMAGED, Halo())
+    family.traverse(encoder, symbols, DAMAGED)
+    return encoder.finish()
+
+
 def photo(height: int, width: int) -> NDArray[np.uint8]:
     """A piece of a photograph, `(height, width, 3)`; mirrored where it is not large enough."""
     image = data.astronaut()
@@ -221,31 +239,28 @@ def test_a_stream_cut_within_a_layer_decodes_to_the_layers_before_it(
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(place=st.floats(0, 1, exclude_max=True))
-def test_a_cut_stream_is_refused(name: str, zoo: Zoo, place: float) -> None:
-    stream = codec.encode(photo(48, 48), model=name, zoo=zoo)
+def test_a_cut_stream_is_refused(small: bytes, zoo: Zoo, place: float) -> None:
     with pytest.raises(BitstreamError):
-        codec.decode(stream[: int(place * len(stream))], zoo=zoo)
+        codec.decode(small[: int(place * len(small))], zoo=zoo)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_damage_behind_the_checksum_gives_symbols_or_a_codec_error(
-    family: AbstractFamily, draw: st.DataObject
+    family: AbstractFamily, payloads: dict[str, bytes], draw: st.DataObject
 ) -> None:
-    geometry = TileGeometry(48, 64, 100)  # no sub-stream of it is empty
-    encoder = Encoder()
-    family.traverse(encoder, family.analyse(as_input(photo(48, 64)), geometry, Halo()), geometry)
-    streams = {key: bytearray(value) for key, value in encoder.finish().items()}
+    streams = {key: bytearray(value) for key, value in payloads.items()}
     victim = streams[draw.draw(st.sampled_from(sorted(streams)))]
     for _ in range(draw.draw(st.integers(1, 4))):
         victim[draw.draw(st.integers(0, len(victim) - 1))] ^= draw.draw(st.integers(1, 255))
     decoder = Decoder({key: bytes(value) for key, value in streams.items()})
     try:
-        symbols = family.traverse(decoder, None, geometry)
+        symbols = family.traverse(decoder, None, DAMAGED)
         decoder.finish()
     except CodecError:
         return
-    assert family.dequantise(symbols, geometry).shape[2:] == (3, 4)
+    expected = (DAMAGED.height // family.stride, DAMAGED.width // family.stride)
+    assert family.dequantise(symbols, DAMAGED).shape[2:] == expected
 
 
 AUDIT = """

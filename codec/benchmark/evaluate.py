@@ -38,7 +38,7 @@ from codec.benchmark.summary import (
 )
 from codec.errors import UsageError
 from codec.io.files import write_whole
-from codec.progress import Progress, unseen
+from codec.progress import Progress, unseen, within
 from codec.weights import SHIPPED, Zoo
 
 __all__ = ["MATCHED_BPP", "Options", "run"]
@@ -117,7 +117,7 @@ def run(folder: Path, out: Path, *, options: Options, progress: Progress = unsee
     ]
     # The rows of the pictures are a sixth of the work of a usual run.
     rows, failures = measure(
-        tasks, out / "images.csv", jobs=options.jobs, progress=lambda part: progress(part * 5 / 6)
+        tasks, out / "images.csv", jobs=options.jobs, progress=within(progress, 0, 5 / 6)
     )
     shown = sources[:REPORT_IMAGES]
     matches = _match(shown, peers, rows, out / "matched", options)
@@ -125,7 +125,7 @@ def run(folder: Path, out: Path, *, options: Options, progress: Progress = unsee
         list(dict.fromkeys(matches.values())),
         out / "matched.csv",
         jobs=options.jobs,
-        progress=lambda part: progress((5 + part) / 6),
+        progress=within(progress, 5 / 6, 1 / 6),
     )
     curves = (*curves_of(rows), *published)
     result = Result(

@@ -31,10 +31,10 @@ from codec.models.iscs import Iscs
 from codec.models.iscs.klt import start_from_klt
 from codec.models.iscs.network import IscsConfig, IscsNetwork
 from codec.models.layers import QUALITY_MAX
+from codec.models.replay import Replay, Work
 from codec.training.muon import Muon
 from codec.training.patches import Patches
 from codec.training.recipe import Recipe, Stage, read_recipe
-from codec.training.replay import Replay, Work
 from codec.weights import SHIPPED
 
 __all__ = ["Trainer", "rate_distortion", "run"]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codec.entropy import AbstractCoder, IntArray, Method, Tables
-from codec.models.base import AbstractFamily, Halo, Symbols, TileGeometry
+from codec.models.base import SHORT, AbstractFamily, Halo, Search, Symbols, TileGeometry
 from codec.models.compressai.network import Config, Gdn, Network
 from codec.models.compressai.scales import FixedScales
 from codec.models.compressai.upsampling import Synthesis
@@ -75,8 +75,10 @@ class CompressAI(AbstractFamily):
     # ---- encoder only
 
     @torch.no_grad()
-    def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo, *, effort: int = 0) -> Symbols:
-        """Turn pixels into symbols; see `AbstractFamily.analyse`. `effort` is without effect.
+    def analyse(
+        self, x: Tensor, geometry: TileGeometry, halo: Halo, search: Search = SHORT
+    ) -> Symbols:
+        """Turn pixels into symbols; see `AbstractFamily.analyse`. It does not search.
 
         Everything is computed as CompressAI does, in the same layout: on one machine, it gets the
         same symbols.

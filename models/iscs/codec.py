@@ -29,7 +29,7 @@ from codec.entropy import (
     Tables,
     gaussian_tables,
 )
-from codec.models.base import AbstractFamily, Halo, Symbols, TileGeometry
+from codec.models.base import SHORT, AbstractFamily, Halo, Search, Symbols, TileGeometry
 from codec.models.iscs.context import STEPS
 from codec.models.iscs.network import (
     LEVELS,
@@ -136,7 +136,9 @@ class Iscs(AbstractFamily):
     # ---- encoder only
 
     @torch.no_grad()
-    def analyse(self, x: Tensor, geometry: TileGeometry, halo: Halo, *, effort: int = 0) -> Symbols:
+    def analyse(
+        self, x: Tensor, geometry: TileGeometry, halo: Halo, search: Search = SHORT
+    ) -> Symbols:
         """Turn pixels into the symbols of one tile; see `AbstractFamily.analyse`."""
         network, stride = self.network, self.stride
         h, w = self._latent_size(geometry)
@@ -153,9 +155,9 @@ class Iscs(AbstractFamily):
         padded = functional.pad(y, (0, -w % 4, 0, -h % 4))
         z_hat = torch.round(network.h_a(padded, norm)).clamp(-SYMBOL_MAX, SYMBOL_MAX)
         z = _integers(z_hat[0])
-        if effort:
+        if search.effort:
             own = x[:, :, halo.top :, halo.left :][:, :, : geometry.height, : geometry.width]
-            found = self._search(own, y, z, geometry, rounds=effort)
+            found = self._search(own, y, z, geometry, search)
         else:
             found = self._quantise(y, z, geometry)
         return {"z": z.reshape(-1), "y": found.symbols.reshape(-1)}
@@ -179,7 +181,7 @@ class Iscs(AbstractFamily):
         return Found(symbols, self._means(z, geometry, nearest))
 
     def _search(
-        self, x: Tensor, y: Tensor, z: IntArray, geometry: TileGeometry, *, rounds: int
+        self, x: Tensor, y: Tensor, z: IntArray, geometry: TileGeometry, search: Search
     ) -> Found:
         """`refine` for the pixels x `(1, 3, height, width)` of a tile."""
         quality = self._quality(geometry)
@@ -202,7 +204,8 @@ class Iscs(AbstractFamily):
             bits_of=bits_of,
             # lambda weighs the mean over pixels and channels against bits per pixel.
             worth_of_pixel=float(self.network.config.lmbda_of(quality)) * 255**2 / 3,
-            rounds=rounds,
+            rounds=search.effort,
+            seconds=search.seconds,
         )
 
     # ---- both directions

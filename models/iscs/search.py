@@ -9,6 +9,7 @@ curvature moves the latents there, and they are rounded again. Knows a codec by 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ def refine(
     bits_of: Callable[[IntArray], float],
     worth_of_pixel: float,
     rounds: int,
+    seconds: float = math.inf,
 ) -> Found:
     """The symbols of least bits + distortion that so many rounds find, plain rounding among them.
 
@@ -52,7 +54,9 @@ def refine(
         bits_of: symbols.
         worth_of_pixel: bits that a squared error of a pixel's channel is worth.
         rounds: at least 1; each costs a synthesis, its gradient and a walk.
+        seconds: after which no round begins.
     """
+    started = time.monotonic()
     best = quantise(y)
     worth = _curvature(best.y_hat, synthesise) * worth_of_pixel
     target, least, part, newton = y, math.inf, PART, y
@@ -67,6 +71,8 @@ def refine(
             part /= 2
             continue
         best, target, least = found, moved, cost
+        if time.monotonic() - started > seconds:
+            break
         if left:
             (slope,) = torch.autograd.grad(distortion, y_hat)
             newton = best.y_hat - slope / (2 * worth)

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image
 
 import codec
 from codec import api
+from codec.api import EncodeOptions, encode_picture
 from codec.bitstream import Chunk, ChunkType, pack, unpack
 from codec.errors import (
     BitstreamError,
@@ -16,8 +19,10 @@ from codec.errors import (
     ModelError,
     UsageError,
 )
+from codec.io.picture import Picture
+from codec.progress import Stopwatch
 from tests.codec.images import KEYED, MODES, SIZES, file_of, gradient, image_of_mode
-from tests.codec.toy import make_zoo
+from tests.codec.toy import SEARCHES, make_zoo
 
 
 @pytest.mark.parametrize("mode", [*MODES, *KEYED])
@@ -180,6 +185,41 @@ def test_a_region_that_is_not_inside_is_refused(region, zoo):
         codec.decode(data, region=region, zoo=zoo)
 
 
+# ---- search
+
+
+@pytest.mark.parametrize(("target", "searches"), [({}, 1), ({"target_size": 10**6}, 7)])
+def test_seconds_are_shared_by_tiles_and_by_the_steps_towards_a_target(target, searches, zoo):
+    SEARCHES.clear()
+    image = gradient(20, 1040, 3)
+    codec.encode(image, model="toy", zoo=zoo, effort=3, time_limit=7, **target)
+    seconds = [search.seconds for search in SEARCHES]
+    assert seconds[:2] == pytest.approx([7 * 1024 / 1040 / searches, 7 * 16 / 1040 / searches])
+    assert {search.effort for search in SEARCHES} == {3}
+
+
+def test_without_a_limit_a_search_has_all_the_time_it_needs(zoo):
+    SEARCHES.clear()
+    codec.encode(gradient(20, 20, 3), model="toy", zoo=zoo)
+    assert SEARCHES[0].seconds == math.inf
+
+
+def test_an_interrupt_is_taken_only_where_somebody_wants_what_was_found_by_then():
+    picture = Picture.from_array(gradient(20, 30, 3))
+
+    def interrupting(part, note=""):
+        if part < 1:
+            raise KeyboardInterrupt
+
+    def stream(take):
+        options = EncodeOptions(model="inr", effort=9, take_interrupt=take)
+        return encode_picture(picture, options, watch=Stopwatch(), progress=interrupting).stream
+
+    assert codec.decode(stream(take=True)).size == (30, 20)
+    with pytest.raises(KeyboardInterrupt):
+        stream(take=False)
+
+
 # ---- what is refused
 
 
@@ -188,7 +228,7 @@ def test_a_region_that_is_not_inside_is_refused(region, zoo):
     [
         {"quality": 101}, {"quality": -1}, {"quality": 50.5}, {"effort": 10}, {"device": "tpu"},
         {"device": "mps"}, {"model": "tou"}, {"model": "toy/other"}, {"target_psnr": -3},
-        {"target_size": 100, "target_bpp": 1},
+        {"target_size": 100, "target_bpp": 1}, {"time_limit": 0}, {"time_limit": -1.0},
     ],
     ids=str,
 )  # fmt: skip

@@ -49,8 +49,9 @@ def test_a_long_job_has_a_bar_on_a_terminal_only_and_it_goes_away():
     bars = [Bar(terminal), Bar(file)]
     time.sleep(2.05)
     for bar in bars:
-        bar(0.5)
+        bar(0.5, "30.1 dB")
         bar.close()
-    assert " 50%" in terminal.getvalue()
+    assert " 50% 2 s left" in terminal.getvalue()
+    assert "30.1 dB" in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")
     assert file.getvalue() == ""

@@ -14,12 +14,13 @@ from safetensors.torch import save
 from torch.nn import functional
 
 from codec.entropy import Method, Tables
-from codec.models.base import AbstractFamily
+from codec.models.base import SHORT, AbstractFamily
 from codec.registry import Family
 from codec.weights import Zoo
 
 STRIDE = 16
 HEAD = 3  # latents that make up the first stream
+SEARCHES = []  # what analyses were told
 FAMILIES = (Family(250, "toy", "image", "tests.codec.toy:Toy"),)
 
 
@@ -65,7 +66,8 @@ class Toy(AbstractFamily):
     def to(self, device):
         return self
 
-    def analyse(self, x, geometry, halo, *, effort=0):
+    def analyse(self, x, geometry, halo, search=SHORT):
+        SEARCHES.append(search)
         h, w = size(geometry)
         x = functional.pad(x, (0, -x.shape[3] % STRIDE, 0, -x.shape[2] % STRIDE), mode="replicate")
         y = functional.pixel_unshuffle(self.smooth(x), STRIDE)

@@ -6,7 +6,7 @@ import torch
 from skimage import data
 
 from codec.entropy import BitCounter
-from codec.models.base import Halo, Symbols, TileGeometry
+from codec.models.base import Halo, Search, Symbols, TileGeometry
 from codec.models.iscs import Iscs
 from codec.weights import SHIPPED
 
@@ -41,7 +41,8 @@ def test_each_round_of_search_costs_less_or_as_much(codec: Iscs, halo: Halo) -> 
     x = whole[:, :, 32 : 32 + 90, 32 : 32 + 120]
     given = x if halo == Halo() else whole
     costs = [
-        cost(codec, x, codec.analyse(given, GEOMETRY, halo, effort=effort)) for effort in range(7)
+        cost(codec, x, codec.analyse(given, GEOMETRY, halo, Search(effort=effort)))
+        for effort in range(7)
     ]
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] < 0.995 * costs[0]
@@ -51,6 +52,6 @@ def test_each_round_of_search_costs_less_or_as_much(codec: Iscs, halo: Halo) -> 
 
 def test_the_search_finds_the_same_each_time(codec: Iscs) -> None:
     x = picture(0, 0)[:, :, :90, :120]
-    one, other = (codec.analyse(x, GEOMETRY, Halo(), effort=2) for _ in range(2))
+    one, other = (codec.analyse(x, GEOMETRY, Halo(), Search(effort=2)) for _ in range(2))
     np.testing.assert_array_equal(one["y"], other["y"])
     assert (one["y"] != codec.analyse(x, GEOMETRY, Halo())["y"]).any()

@@ -10,11 +10,11 @@ import torch
 from codec.datasets import read_photos
 from codec.errors import InputError, UsageError
 from codec.models.iscs import Iscs
+from codec.models.replay import Work
 from codec.training import run
 from codec.training.loop import Trainer
 from codec.training.patches import Patches
 from codec.training.recipe import Stage, read_recipe
-from codec.training.replay import Work
 from codec.weights import SHIPPED
 
 
