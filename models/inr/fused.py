@@ -2,17 +2,16 @@
 
 Each is one pass over blocks that stay in the first cache, forwards and backwards at once where the
 value is a sum, so that what lies between (twenty contexts, forty-eight channels for each latent) is
-never written to memory. Float32 on the CPU only. Work is cut the same way whatever the number of
-threads, `torch.get_num_threads()` at most, and parts are added up in order: the results are equal.
+never written to memory. Float32 on the CPU only. Kernels run on the caller's thread: threads of
+their own met those that torch keeps spinning between its operations, and lost more than they won.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from itertools import starmap
 from types import ModuleType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,6 @@ __all__ = ["bits", "soft_round", "synthesise", "upsample"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
-R = TypeVar("R")
 
 # Elements of a plane that one call of a kernel works on, about: some hundred microseconds.
 PART = 1 << 14
@@ -163,7 +161,7 @@ class _Doubling(torch.autograd.Function):
 
         rows = _parts(*grad.shape[1:])
         parts = [(b, *part) for b in range(len(grad)) for part in rows]
-        for (b, first, _), own in zip(parts, _each(one, parts), strict=True):
+        for (b, first, _), own in zip(parts, starmap(one, parts), strict=True):
             top = first // 2
             _add([x_grad[b, top : top + len(own[0])], taps_grad[b]], own)
         return torch.from_numpy(x_grad), torch.from_numpy(taps_grad)
@@ -242,7 +240,7 @@ class _Hidden(torch.autograd.Function):
             return own
 
         parts = [(b, *part) for b in range(len(x)) for part in _parts(x.shape[2], 1)]
-        for (b, *_), own in zip(parts, _each(one, parts), strict=True):
+        for (b, *_), own in zip(parts, starmap(one, parts), strict=True):
             _add([each[b] for each in grads], own)
         return torch.from_numpy(x_grad).view_as(stack), *(torch.from_numpy(each) for each in grads)
 
@@ -309,7 +307,7 @@ class _Convolution(torch.autograd.Function):
             )
             return [own, *learned]
 
-        for (b, first, last), own in zip(parts, _each(one, parts), strict=True):
+        for (b, first, last), own in zip(parts, starmap(one, parts), strict=True):
             _add([x_grad[b, :, first - halo : last + halo], weight_grad[b], bias_grad[b]], own)
         x_grad = x_grad.reshape(padded.shape)
         return *(torch.from_numpy(each) for each in (x_grad, weight_grad, bias_grad)), None, None
@@ -389,7 +387,7 @@ def _rate(neighbours: int, learn: bool, arrays: Sequence[Floats], grads: Sequenc
         for start, stop in _parts(len(grid), stride)
     ]
     total = 0.0
-    for (number, _, last), (bits, own, line_grad) in zip(parts, _each(one, parts), strict=True):
+    for (number, _, last), (bits, own, line_grad) in zip(parts, starmap(one, parts), strict=True):
         total += bits
         _add(arm_grad, own)
         line_grads[number][last - len(line_grad) : last] += line_grad
@@ -413,22 +411,9 @@ def _parts(rows: int, stride: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def _each(work: Callable[..., R], parts: Sequence[tuple[int, ...]]) -> Iterator[R]:
-    """What `work` makes of each part, in order, by as many threads as torch would use.
-
-    They end with the work: the process may fork afterwards, and any number of callers may be at it.
-    """
-    threads = min(torch.get_num_threads(), len(parts))
-    if threads == 1:
-        yield from starmap(work, parts)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            yield from pool.map(work, *zip(*parts, strict=True))
-
-
 def _all(work: Callable[..., None], parts: Sequence[tuple[int, ...]]) -> None:
-    for _ in _each(work, parts):
-        pass
+    for part in parts:
+        work(*part)
 
 
 def _kernels() -> ModuleType:
