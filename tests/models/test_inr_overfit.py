@@ -53,6 +53,17 @@ def test_a_fit_is_the_best_of_what_was_reported_and_whole_numbers():
     assert all(torch.equal(grid, grid.round()) for grid in fit.grids)
 
 
+def test_a_fit_that_goes_astray_gives_what_it_had(monkeypatch):
+    monkeypatch.setattr("codec.models.inr.overfit.RATE_NETWORKS", 0.5)
+    monkeypatch.setattr("codec.models.inr.overfit.RATE_ROUNDED", 1.0)
+    x = picture()
+    fit, reports = fitted(x, steps=150)
+    costs_then = [float(r.error + 1e-3 * r.bits) for r in reports]
+    error, bits = costs(x, fit)
+    assert costs_then[-1] > 1.1 * min(costs_then)
+    assert float(error + 1e-3 * bits) == pytest.approx(min(costs_then), rel=1e-3)
+
+
 def test_a_fit_is_the_same_every_time():
     first, second = (fitted(picture(), steps=30)[0] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first.grids, second.grids, strict=True))
@@ -134,14 +145,14 @@ def test_pictures_of_a_batch_have_optimisers_of_their_own():
 
 def test_gradients_of_low_rank_have_axes_too():
     generator = torch.Generator().manual_seed(0)
-    for scale in (1e-6, 1.0, 1e3):
-        parameter = torch.zeros(40, 3, 48, requires_grad=True)
-        soap = Soap([parameter], torch.tensor(0.1))
-        for _ in range(2):
-            parameter.grad = scale * torch.randn(40, 3, 1, generator=generator).expand(40, 3, 48)
-            soap.step()
-            soap.turn()
-        assert parameter.isfinite().all()
+    parameter = torch.zeros(1, 3, 48, requires_grad=True)
+    soap = Soap([parameter], torch.tensor(0.1))
+    gradient = torch.randn(3, 48, generator=generator)
+    silent = torch.rand(48, generator=generator) < 0.7  # as behind a relu
+    for _ in range(2):
+        parameter.grad = gradient.masked_fill(silent, 0)[None]
+        soap.step()
+    assert parameter.isfinite().all()
 
 
 def test_what_has_no_gradient_stays():
