@@ -331,12 +331,18 @@ def symbols(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> bytes:
     geometry = geometry_of(made, 0)
     peak = draw.choice((0, 1, 20, 1 << 15, 1 << 20))
     numbers = np.random.default_rng(draw.getrandbits(32))
+    silent = family.traverse(Silence(), None, geometry)
     some = {
         name: numbers.integers(-peak, peak + 1, len(values), np.int32)
-        for name, values in family.traverse(Silence(), None, geometry).items()
+        for name, values in silent.items()
     }
     encoder = Encoder()
-    family.traverse(encoder, some, geometry)
+    try:
+        family.traverse(encoder, some, geometry)
+    except CodecError:  # networks of `inr` have a syntax, and its latents a range
+        encoder = Encoder()
+        latents = np.clip(some["latents"], -2048, 2047)
+        family.traverse(encoder, {**silent, "latents": latents}, geometry)
     tile = Chunk(ChunkType.TILE, pack_streams(encoder.finish()))
     return pack(made, [*(c for c in container.chunks if c.type != ChunkType.TILE), tile])
 
