@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from codec.benchmark.provenance import origin
 from codec.datasets import read_photos
 from codec.metrics import bd_rate
+from codec.models.context import AuxiliaryMeans, ScaleContext
 from codec.models.iscs import Iscs, IscsNetwork
-from codec.models.iscs.context import AuxiliaryMeans, ScaleContext
 from codec.models.iscs.network import join
 from codec.models.iscs.salience import (
     correlations,

@@ -36,6 +36,12 @@ class RateTable(nn.Module):
         return rows[:, :, None, None]
 
     @torch.no_grad()
+    def rows(self) -> Tensor:
+        """The vectors of qualities 0, 1 .. 100, `(101, channels)` in double precision."""
+        qualities = torch.arange(QUALITY_MAX + 1.0, device=self.knots.device)
+        return self(qualities)[:, :, 0, 0].double()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
     def fit(self, rows: Tensor) -> None:
         """Set the knots so that qualities 0, 1 .. 100 give `rows` `(101, channels)`, nearly."""
         basis = RateTable(len(self.knots), knots=len(self.knots))

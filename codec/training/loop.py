@@ -1,4 +1,4 @@
-"""The training loop: a function of samples seen over samples planned. Knows `iscs` so far.
+"""The training loop: a function of samples seen over samples planned. Knows no family.
 
 A run is cut into pieces at will: weights, their running average, optimiser, random state and
 counters are saved every half minute and at the end; a time limit, SIGTERM or Ctrl-C ends a piece at
@@ -18,30 +18,26 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from codec.datasets import read_photos
-from codec.errors import InputError, UsageError
-from codec.models.iscs import Iscs
-from codec.models.iscs.klt import start_from_klt
-from codec.models.iscs.network import IscsConfig, IscsNetwork
+from codec.errors import InputError
 from codec.models.layers import QUALITY_MAX
 from codec.models.replay import Replay, Work
 from codec.training.muon import Muon
 from codec.training.patches import Patches
 from codec.training.recipe import Recipe, Stage, read_recipe
-from codec.weights import SHIPPED
+from codec.training.start import fresh
 
 __all__ = ["Trainer", "rate_distortion", "run"]
 
 REPORT_STEPS = 200
 SAVE_SECONDS = 30
-KLT_PATCHES = 512
 
 log = logging.getLogger(__name__)
 
@@ -126,29 +122,16 @@ class Trainer:
         self.recipe, self.patches, self.device = recipe, patches, device
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.rate = torch.zeros((), device=device)
-        self.network = self._start()
+        self.network = fresh(recipe, self._draw)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.stage, self.seen, self.samples = 0, 0, 0
         self.optimiser = self._make_optimiser()
 
-    def _start(self) -> IscsNetwork:
-        """The network before the first step: shipped weights, or the KLT of the data."""
-        try:
-            if self.recipe.start:
-                shipped = cast("Iscs", SHIPPED.load(SHIPPED.find(self.recipe.start)))
-                network = shipped.thaw()
-                config = replace(network.config, **self.recipe.network)
-                return network.respan(config.lmbda_min, config.lmbda_max).grow(config)
-            config = IscsConfig(**self.recipe.network)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"network: {error}") from error
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed)
-            network = IscsNetwork(config)
-        numbers = torch.rand(KLT_PATCHES, 4, generator=self.generator)
-        start_from_klt(network, self.patches.draw(numbers.to(self.device), 256).cpu())
-        return network
+    def _draw(self, count: int) -> Tensor:
+        """Some patches `(count, 3, 256, 256)`, for the start of a network."""
+        numbers = torch.rand(count, 4, generator=self.generator)
+        return self.patches.draw(numbers.to(self.device), 256).cpu()
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         """A fresh optimiser over what the present stage trains; the rest is frozen."""
@@ -224,7 +207,7 @@ class Trainer:
         dtype = getattr(torch, self.recipe.precision)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             if self.recipe.stages[self.stage].train == "entropy":
-                bpp = self.network.bits(x, quality) / (x.shape[2] * x.shape[3])
+                bpp = self.network.cost(x, quality) / (x.shape[2] * x.shape[3])
                 mse = torch.zeros_like(bpp)
             else:
                 x_hat, bits = self.network(x, quality)

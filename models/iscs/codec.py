@@ -29,18 +29,20 @@ from codec.entropy import (
     Tables,
     gaussian_tables,
 )
+from codec.entropy.fixedpoint import to_fixed
 from codec.models.base import SHORT, AbstractFamily, Halo, Search, Symbols, TileGeometry
-from codec.models.iscs.context import STEPS
 from codec.models.iscs.network import (
     LEVELS,
     IscsConfig,
     IscsNetwork,
     scale_of,
 )
-from codec.models.iscs.scales import FixedScales, table_of_rates
 from codec.models.iscs.search import Found, refine
+from codec.models.iscs.steps import STEPS
 from codec.models.layers import QUALITY_MAX
 from codec.models.quantize import dead_zone, round_towards_zero
+from codec.models.scales import FixedScales
+from codec.models.transforms import STRIDE, reach
 
 __all__ = ["Coding", "Iscs"]
 
@@ -82,7 +84,7 @@ class Iscs(AbstractFamily):
     Only the float parts may sit on another device; z and tables are computed on the CPU.
     """
 
-    stride = 16
+    stride = STRIDE
     tile_multiple = 64
 
     def __init__(self, network: IscsNetwork, coding: Coding) -> None:
@@ -96,8 +98,7 @@ class Iscs(AbstractFamily):
         self.streams = ("z", *(f"y{g}" for g in range(len(groups)))) if groups else ("z", "y")
         self.layers = len(groups[1:])
         blocks = max(network.config.encoder_blocks, network.config.decoder_blocks)
-        # Each block's depthwise 3x3 reaches 8 pixels further; the stride rounds it up.
-        self.halo = -(-8 * (blocks + 1) // self.stride) * self.stride
+        self.halo = reach(blocks)
 
     @classmethod
     @torch.no_grad()
@@ -105,10 +106,10 @@ class Iscs(AbstractFamily):
         """Round what a trained network says about probabilities to integers; keep its floats."""
         network = copy.deepcopy(network).cpu()
         scales = scale_of(torch.arange(LEVELS, dtype=torch.float64)).numpy()
-        prior = np.clip(np.rint(table_of_rates(network.prior_z)), 0, LEVELS - 1)
+        prior = np.clip(np.rint(network.prior_z.rows().numpy()), 0, LEVELS - 1)
         coding = Coding(
             tables=gaussian_tables(scales, PRECISION),
-            scales=FixedScales.freeze(network),
+            scales=FixedScales.freeze(network.h_s_scale, network.scale_context, LEVELS),
             prior_z=prior.astype(np.int32),
             skip=skip,
         )
@@ -122,7 +123,7 @@ class Iscs(AbstractFamily):
         """
         network = IscsNetwork(self.network.config)
         network.load_state_dict(self.network.state_dict(), strict=False)
-        self.coding.scales.thaw(network)
+        self.coding.scales.thaw(network.h_s_scale, network.scale_context)
         network.prior_z.fit(torch.from_numpy(self.coding.prior_z).double())
         return network
 
@@ -166,7 +167,7 @@ class Iscs(AbstractFamily):
         """Round latents `(1, M, h, w)`, and say what they decode to."""
         network, coding = self.network, self.coding
         h, w = self._latent_size(geometry)
-        said = coding.scales.of_z(z, geometry.quality, h, w)
+        said = coding.scales.of_z(to_fixed(z), geometry.quality, h, w)
         symbols = np.zeros((network.config.M, h, w), np.int32)
 
         def nearest(channels: slice, step: int, mean: Tensor, mask: Tensor) -> Tensor:
@@ -222,7 +223,7 @@ class Iscs(AbstractFamily):
         stream = coder.open("z", Method.RANGE)
         z = stream.code(given, tables, np.repeat(channels, size[0] * size[1]))
 
-        said = coding.scales.of_z(z.reshape(-1, *size), geometry.quality, h, w)
+        said = coding.scales.of_z(to_fixed(z.reshape(-1, *size)), geometry.quality, h, w)
         given = None if symbols is None else symbols["y"].reshape(-1, h, w)
         y = np.zeros((self.network.config.M, h, w), np.int32)
 
@@ -363,10 +364,12 @@ class Iscs(AbstractFamily):
                 precision=int(metadata["precision"]),
             )
 
+        # Of the core's later steps each looks at neighbours directly, the groups' context does not.
+        near = [*([True] * (STEPS - 1)), False] if network.config.groups else []
         coding = Coding(
             tables=tables("tables"),
             tables_z=tables("tables_z") if "tables_z.cdf" in tensors else None,
-            scales=FixedScales.load(tensors, STEPS if network.config.groups else 0),
+            scales=FixedScales.load(tensors, near, LEVELS),
             prior_z=tensors["prior_z"].numpy(),
             skip=int(metadata["skip"]),
         )

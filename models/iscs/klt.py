@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codec.models.iscs.network import BLOCK, LEVEL_STEP, SCALE_MIN, STREAM, IscsNetwork
+from codec.models.iscs.network import LEVEL_STEP, SCALE_MIN, IscsNetwork
 from codec.models.layers import QUALITY_MAX
+from codec.models.transforms import BLOCK, STREAM
 
 __all__ = ["columns", "principal_axes", "set_linear", "start_from_klt", "water_level"]
 

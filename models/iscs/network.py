@@ -1,12 +1,12 @@
 """The trainable network of `iscs`. Knows no byte: `codec.models.iscs.codec` codes with its weights.
 
-    x -- pixel unshuffle 8 -- 1x1 -- blocks -- 2x2 stride 2 -- gain --> y   (stride 16)
+    x -- g_a -- gain --> y                                                  (stride 16)
                                         y -- h_a --> z                      (stride 64)
     z_hat -- scale network (becomes integers) --> one table for each y
     z_hat -- mean network, then four steps over parts of y_hat --> means
-    y_hat -- 1 / gain -- 1x1 to 2x2 -- blocks -- 1x1 -- pixel shuffle 8 --> x_hat
+    y_hat -- 1 / gain -- g_s --> x_hat
 
-Without its residual branches this is a block transform, and it starts as the best one for the
+Without its residual branches g_a is a block transform, and it starts as the best one for the
 training photographs (`codec.models.iscs.klt`). The method is a scaled-down DCVC-UF intra codec; see
 docs/adr for what differs.
 """
@@ -21,17 +21,11 @@ from typing import TYPE_CHECKING, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.functional import silu
 
-from codec.models.iscs.context import (
-    STEPS,
-    AuxiliaryMeans,
-    MeanNetwork,
-    ScaleContext,
-    magnitudes,
-)
-from codec.models.layers import QUALITY_MAX, BottleneckBlock, RateTable
+from codec.models.context import AuxiliaryMeans, MeanNetwork, ScaleContext, magnitudes
+from codec.models.hyper import HyperAnalysis, ScaleNetwork
+from codec.models.iscs.steps import STEPS, step_masks
+from codec.models.layers import QUALITY_MAX, RateTable
 from codec.models.quantize import (
     add_noise,
     bits_of_one,
@@ -40,31 +34,25 @@ from codec.models.quantize import (
     lower_bound,
     round_ste,
 )
+from codec.models.transforms import Analysis, Synthesis
 
 if TYPE_CHECKING:
     from codec.models.iscs.codec import Iscs
 
 __all__ = [
-    "BLOCK",
     "LEVELS",
     "SCALE_MAX",
     "SCALE_MIN",
-    "Analysis",
     "Coded",
-    "HyperAnalysis",
     "IscsConfig",
     "IscsNetwork",
     "Output",
     "Said",
-    "ScaleNetwork",
-    "Synthesis",
     "join",
     "level_of",
     "scale_of",
 ]
 
-BLOCK = 8  # pixels to a side of the first, non-overlapping transform
-STREAM = 3 * BLOCK * BLOCK
 LEVELS = 64
 SCALE_MIN = 0.11
 SCALE_MAX = 256.0
@@ -154,101 +142,6 @@ def join(first: Coded, then: Coded) -> Coded:
 
 
 @final
-class Analysis(nn.Module):
-    """g_a: `(N, 3, H, W)` in [0, 1] to `(N, M, H/16, W/16)`, before the rate's gain."""
-
-    def __init__(self, config: IscsConfig) -> None:
-        super().__init__()
-        self.enter = nn.Conv2d(STREAM, STREAM, 1)
-        self.blocks = nn.ModuleList(
-            BottleneckBlock(STREAM, config.inner) for _ in range(config.encoder_blocks)
-        )
-        self.down = nn.Conv2d(STREAM, config.M, 2, stride=2)
-
-    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
-        """Map pixels to latents; `quality` is the rate of each sample, `(N,)`."""
-        feature = self.enter(functional.pixel_unshuffle(x - 0.5, BLOCK))
-        for block in self.blocks:
-            feature = block(feature, quality)
-        return self.down(feature)  # type: ignore[no-any-return]
-
-
-@final
-class Synthesis(nn.Module):
-    """g_s: latents in natural units `(N, M, h, w)` to `(N, 3, 16 h, 16 w)`."""
-
-    def __init__(self, config: IscsConfig) -> None:
-        super().__init__()
-        self.up = nn.Conv2d(config.M, 4 * STREAM, 1)
-        self.blocks = nn.ModuleList(
-            BottleneckBlock(STREAM, config.inner) for _ in range(config.decoder_blocks)
-        )
-        self.leave = nn.Conv2d(STREAM, STREAM, 1)
-
-    def forward(self, y: Tensor, quality: Tensor) -> Tensor:
-        """Map latents to pixels; `quality` is the rate of each sample, `(N,)`."""
-        feature = functional.pixel_shuffle(self.up(y), 2)
-        for block in self.blocks:
-            feature = block(feature, quality)
-        return functional.pixel_shuffle(self.leave(feature), BLOCK) + 0.5
-
-
-@final
-class HyperAnalysis(nn.Module):
-    """h_a: normalised and quantised-scale latents to `(N, Z, h/4, w/4)`."""
-
-    def __init__(self, config: IscsConfig) -> None:
-        super().__init__()
-        self.enter = nn.Conv2d(2 * config.M, config.hyper, 1)
-        self.middle = nn.Conv2d(4 * config.hyper, config.hyper, 1)
-        self.spatial = nn.Conv2d(config.hyper, config.hyper, 3, padding=1, groups=config.hyper)
-        self.leave = nn.Conv2d(4 * config.hyper, config.Z, 1)
-
-    def forward(self, y: Tensor, norm: Tensor) -> Tensor:
-        """y: `(N, M, h, w)`, h and w multiples of 4; norm: `(N, M, 1, 1)`, its usual size."""
-        # Tables follow the magnitude in steps of quantisation, means the value itself.
-        hidden = silu(self.enter(torch.cat([torch.log1p(y.abs()), y / norm], dim=1)))
-        hidden = silu(self.middle(functional.pixel_unshuffle(hidden, 2)))
-        hidden = hidden + self.spatial(hidden)
-        return self.leave(functional.pixel_unshuffle(hidden, 2))  # type: ignore[no-any-return]
-
-
-@final
-class ScaleNetwork(nn.Module):
-    """Half of h_s: integers z_hat to the level of each y's scale. Frozen to integer arithmetic.
-
-    Only 1x1 and depthwise 3x3 convolutions, ReLU and pixel shuffles: what
-    `codec.entropy.fixedpoint` evaluates exactly.
-    """
-
-    def __init__(self, config: IscsConfig) -> None:
-        super().__init__()
-        width = config.hyper
-        self.enter = nn.Conv2d(config.Z, 4 * width, 1)
-        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.middle = nn.Conv2d(width, 4 * width, 1)
-        self.spatial2 = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.leave = nn.Conv2d(width, config.M, 1)
-        self.level = RateTable(config.M)
-        for conv in (self.spatial, self.spatial2):
-            nn.init.dirac_(conv.weight, groups=width)
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        nn.init.normal_(self.leave.weight, std=1e-2)
-        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
-
-    def hidden(self, z_hat: Tensor) -> Tensor:
-        """z_hat: `(N, Z, h, w)` integers. Returns `(N, hyper, 4 h, 4 w)`."""
-        hidden = functional.relu(functional.pixel_shuffle(self.enter(z_hat), 2))
-        hidden = self.middle(self.spatial(hidden))
-        hidden = functional.relu(functional.pixel_shuffle(hidden, 2))
-        return self.spatial2(hidden)  # type: ignore[no-any-return]
-
-    def forward(self, hidden: Tensor, quality: Tensor) -> Tensor:
-        """What z alone says: real levels `(N, M, 4 h, 4 w)`, about [0, 63], of `hidden`."""
-        return self.leave(hidden) + self.level(quality)  # type: ignore[no-any-return]
-
-
-@final
 class IscsNetwork(nn.Module):
     """All of it, with the gains of the rates.
 
@@ -261,13 +154,13 @@ class IscsNetwork(nn.Module):
     def __init__(self, config: IscsConfig) -> None:
         super().__init__()
         self.config = config
-        self.g_a = Analysis(config)
-        self.g_s = Synthesis(config)
-        self.h_a = HyperAnalysis(config)
-        self.h_s_scale = ScaleNetwork(config)
+        self.g_a = Analysis(M=config.M, inner=config.inner, blocks=config.encoder_blocks)
+        self.g_s = Synthesis(M=config.M, inner=config.inner, blocks=config.decoder_blocks)
+        self.h_a = HyperAnalysis(M=config.M, hyper=config.hyper, Z=config.Z)
+        self.h_s_scale = ScaleNetwork(Z=config.Z, hyper=config.hyper, out=config.M)
         core, auxiliary = config.core, config.M - config.core
         self.h_s_mean = MeanNetwork(
-            core=core, Z=config.Z, width=config.hyper, context=config.context
+            step_masks(core), Z=config.Z, width=config.hyper, context=config.context
         )
         self.scale_context = nn.ModuleList()
         if config.groups:
@@ -369,8 +262,8 @@ class IscsNetwork(nn.Module):
         x_hat = self.g_s(y_hat * self.inverse_gain(quality).exp(), quality)
         return Output(x_hat.float(), bits)
 
-    def bits(self, x: Tensor, quality: Tensor) -> Tensor:
-        """The bits of `forward` alone, without its synthesis; no gradient reaches g_a."""
+    def cost(self, x: Tensor, quality: Tensor) -> Tensor:
+        """What stage `entropy` makes small: the bits of `forward`; no gradient reaches g_a."""
         with torch.no_grad():
             y = self.g_a(x, quality).float()
         return self.code(y, quality)[1]

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codec.entropy.fixedpoint import FixedLayer, depthwise, pixel_shuffle, pointwise, quantise_layer
+from codec.models.context import magnitudes
 from codec.models.iscs import IscsConfig, IscsNetwork
-from codec.models.iscs.context import magnitudes
-from codec.models.iscs.scales import FixedScales
+from codec.models.scales import FixedScales
 
 
 def requantised(total: int, shift: int) -> int:
@@ -78,8 +78,8 @@ def test_levels_of_the_integer_network_are_the_float_ones_rounded() -> None:
             torch.nn.init.normal_(parameter, std=0.2)
     z = torch.randint(-3, 4, (1, 4, 5, 7))
     seen = torch.randint(-20, 21, (3, 20, 27))
-    fixed = FixedScales.freeze(network)
-    said = fixed.of_z(z[0].int().numpy(), 37, 20, 27)
+    fixed = FixedScales.freeze(network.h_s_scale, network.scale_context, 64)
+    said = fixed.of_z(to_fixed(z[0].int().numpy()), 37, 20, 27)
     with torch.no_grad():
         hidden = network.h_s_scale.hidden(z.float())
         of_z = network.h_s_scale(hidden, torch.tensor([37.0]))[:, :, :, :27]

@@ -9,8 +9,8 @@ import torch
 from codec.entropy import BitCounter
 from codec.models.base import Halo, TileGeometry
 from codec.models.iscs import IscsConfig, IscsNetwork
-from codec.models.iscs.context import step_masks
 from codec.models.iscs.klt import start_from_klt
+from codec.models.iscs.steps import step_masks
 
 TINY = IscsConfig(M=16, inner=8, encoder_blocks=1, decoder_blocks=1, Z=4, hyper=8, context=8)
 
@@ -63,7 +63,7 @@ def test_the_klt_start_knows_the_size_of_every_latent() -> None:
 def test_the_stages_train_what_they_say(config: IscsConfig) -> None:
     network = IscsNetwork(config)
     x = torch.rand(2, 3, 64, 64)
-    network.bits(x, torch.tensor([10.0, 90.0])).sum().backward()
+    network.cost(x, torch.tensor([10.0, 90.0])).sum().backward()
     moved = {id(p) for p in network.entropy_parameters() if p.grad is not None}
     assert moved == {id(p) for p in network.entropy_parameters()}
     for name, parameter in network.named_parameters():

@@ -1,7 +1,7 @@
 """What decoded latents say about the rest: means in floats, scales from integer symbols.
 
-The first group of channels, the core, is coded in four steps, each with another position of every
-2x2 square; then all other channels at once, given the whole core. Knows no transform.
+The first channels, the core, are coded in a few steps, each with other positions of every 2x2
+square; then all other channels at once, given the whole core. Knows no transform.
 """
 
 from __future__ import annotations
@@ -18,15 +18,11 @@ from codec.models.layers import BottleneckBlock
 
 __all__ = [
     "MAGNITUDES",
-    "STEPS",
     "AuxiliaryMeans",
     "MeanNetwork",
     "ScaleContext",
     "magnitudes",
-    "step_masks",
 ]
-
-STEPS = 4
 
 MAGNITUDES = (0, 256, 406, 512, 594, 662, 719, 768, 812, 850, 886, 918, 947, 975, 1000, 1024)
 """log2(1 + |symbol|) in steps of 1/256; larger symbols count as the last. Part of the format."""
@@ -43,45 +39,35 @@ def _magnitude_table(device: torch.device) -> Tensor:
     return torch.tensor(MAGNITUDES, dtype=torch.float32, device=device) / 256
 
 
-def step_masks(channels: int) -> Tensor:
-    """`(4, channels, 2, 2)`: which of each 2x2 square's positions a channel codes at each step."""
-    positions = ((0, 0), (1, 1), (0, 1), (1, 0))
-    masks = torch.zeros(STEPS, channels, 2, 2)
-    for k in range(STEPS):
-        for channel in range(channels):
-            row, column = positions[k ^ (channel % 4)]
-            masks[k, channel, row, column] = 1
-    return masks
-
-
 @final
 class MeanNetwork(nn.Module):
-    """The features of z_hat for all means, and the core's means in four steps, in floats.
+    """The features of z_hat for all means, and the core's means step by step, in floats.
 
-    Step k codes, in every quarter of the channels, another one of the four positions of each 2x2
-    square; its means see what the steps before it decoded. Latents go in and out divided by `norm`.
+    `masks` `(steps, core, 2, 2)` say which positions of each 2x2 square a step codes; its means see
+    what the steps before it decoded. Latents go in and out divided by `norm`.
     """
 
     masks: Tensor
 
-    def __init__(self, *, core: int, Z: int, width: int, context: int) -> None:
+    def __init__(self, masks: Tensor, *, Z: int, width: int, context: int) -> None:
         super().__init__()
+        later, core = len(masks) - 1, masks.shape[1]
         self.enter = nn.Conv2d(Z, 4 * width, 1)
         self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.middle = nn.Conv2d(width, 4 * context, 1)
         self.first = nn.Conv2d(context, core, 1)
-        self.adapt = nn.ModuleList(nn.Conv2d(core + context, context, 1) for _ in range(STEPS - 1))
+        self.adapt = nn.ModuleList(nn.Conv2d(core + context, context, 1) for _ in range(later))
         self.block = BottleneckBlock(context, context)
-        self.leave = nn.ModuleList(nn.Conv2d(context, core, 1) for _ in range(STEPS - 1))
+        self.leave = nn.ModuleList(nn.Conv2d(context, core, 1) for _ in range(later))
         self.near = nn.ModuleList(
-            nn.Conv2d(core, core, 3, padding=1, groups=core, bias=False) for _ in range(STEPS - 1)
+            nn.Conv2d(core, core, 3, padding=1, groups=core, bias=False) for _ in range(later)
         )
         for last in (self.first, *self.leave):
             nn.init.normal_(last.weight, std=1e-3)
             nn.init.zeros_(last.bias)
         for near in self.near:
             nn.init.zeros_(near.weight)  # type: ignore[arg-type]
-        self.register_buffer("masks", step_masks(core), persistent=False)
+        self.register_buffer("masks", masks, persistent=False)
 
     def features(self, z_hat: Tensor) -> Tensor:
         """z_hat: `(N, Z, h, w)`. Returns `(N, context, 4 h, 4 w)`."""

@@ -1,0 +1,91 @@
+"""Networks before the first step, by the family of the recipe. Knows no loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from codec.errors import UsageError
+from codec.models.iscs import Iscs, IscsConfig, IscsNetwork
+from codec.models.iscs.klt import start_from_klt
+from codec.models.layers import RateTable
+from codec.models.umgm import UmgmConfig, UmgmNetwork
+from codec.models.umgm.start import start_from_iscs
+from codec.training.recipe import Recipe
+from codec.weights import SHIPPED
+
+__all__ = ["AbstractConfig", "AbstractNetwork", "fresh"]
+
+KLT_PATCHES = 512
+
+Draw: TypeAlias = Callable[[int], Tensor]
+
+
+class AbstractConfig(Protocol):
+    """A dataclass of sizes that says what qualities are worth."""
+
+    def lmbda_of(self, quality: Tensor) -> Tensor:
+        """Weight of 255^2 MSE against bits per pixel, at qualities of any shape."""
+
+
+class AbstractNetwork(Protocol):
+    """What a family's network offers to the loop, besides being a module."""
+
+    config: AbstractConfig
+    g_s: nn.Module
+    inverse_gain: RateTable
+
+    def cost(self, x: Tensor, quality: Tensor) -> Tensor:
+        """What stage `entropy` makes small, in bits, `(N,)`."""
+
+    def entropy_parameters(self) -> list[nn.Parameter]:
+        """What stage `entropy` trains."""
+
+
+def fresh(recipe: Recipe, draw: Draw) -> nn.Module:
+    """The network that `recipe` starts with; `draw` gives so many patches of its data.
+
+    Raises:
+        UsageError: the recipe's family, sizes or start are unknown or do not fit.
+    """
+    family = recipe.name.partition("/")[0]
+    starts = {"iscs": _iscs, "umgm": _umgm}
+    if family not in starts:
+        raise UsageError(f"name: of one of {sorted(starts)}, got {recipe.name!r}")
+    try:
+        return starts[family](recipe, draw)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"network: {error}") from error
+
+
+def _iscs(recipe: Recipe, draw: Draw) -> IscsNetwork:
+    """Shipped weights, or the KLT of the data."""
+    if recipe.start:
+        network = _shipped(recipe.start)
+        config = replace(network.config, **recipe.network)
+        return network.respan(config.lmbda_min, config.lmbda_max).grow(config)
+    config = IscsConfig(**recipe.network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = IscsNetwork(config)
+    start_from_klt(network, draw(KLT_PATCHES))
+    return network
+
+
+def _umgm(recipe: Recipe, _: Draw) -> UmgmNetwork:
+    """Shipped `iscs`, as far as it goes."""
+    config = UmgmConfig(**recipe.network)
+    trained = _shipped(recipe.start).respan(config.lmbda_min, config.lmbda_max)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = UmgmNetwork(config)
+        start_from_iscs(network, trained)
+    return network
+
+
+def _shipped(name: str) -> IscsNetwork:
+    return cast("Iscs", SHIPPED.load(SHIPPED.find(name))).thaw()

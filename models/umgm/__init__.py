@@ -1,0 +1,5 @@
+"""Vector-quantised images: a multivariate Gaussian mixture in a cascade of three resolutions."""
+
+from codec.models.umgm.network import UmgmConfig, UmgmNetwork
+
+__all__ = ["UmgmConfig", "UmgmNetwork"]

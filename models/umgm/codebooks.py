@@ -1,0 +1,232 @@
+"""A mixture frozen: codewords, and an integer table for each group and level. Knows no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from codec.entropy import AbstractStream, IntArray, Tables, code_lengths
+from codec.entropy.fixedpoint import FRACTION_BITS
+from codec.errors import BitstreamError
+from codec.models.umgm.mixture import LEVELS, Mixture, nearest
+
+__all__ = ["PRECISION", "Codebooks"]
+
+PRECISION = 16
+RARE = 2.0**-18  # codes at the end of a table that are all rarer share its escape
+SILENT = 2.0**-12  # of a table's codes that are not 0: less, and it codes nothing
+PRIOR_SYMBOLS = 512.0  # what a table was counts for as much as so many symbols
+UNIT = 2.0**-FRACTION_BITS
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Codebooks:
+    """All groups of some channels. Code 0 is what stands where nothing is coded.
+
+    Attributes:
+        banks: codewords `(G, K, d)` float32, of each run of groups alike; 0 behind a group's last.
+        sizes: `(groups,)` how many codewords each group has.
+        tables: `groups * LEVELS` of them, by group, then level.
+        silent: `(groups * LEVELS,)` where no code is written, and all are 0.
+    """
+
+    banks: Sequence[Tensor]
+    sizes: IntArray
+    tables: Tables
+    silent: NDArray[np.bool_]
+
+    @classmethod
+    @torch.no_grad()
+    def freeze(cls, mixture: Mixture, *, integer: bool = False) -> Codebooks:
+        """A trained mixture's weights and codewords, these in half precision or coarser.
+
+        With `integer`, codewords are whole in steps of 1/256, for the level network to read.
+        """
+        banks, sizes, pmfs = [], [], []
+        for bank in mixture.banks:
+            words = bank.codewords.detach().cpu()
+            if integer:
+                words = words.div(UNIT).round().mul(UNIT)
+            banks.append(words.half().float())
+            masses = np.exp2(-bank.bits().double().cpu().numpy())
+            sizes += [masses.shape[2]] * len(masses)
+            pmfs += [row for group in masses for row in group]
+        return cls(banks, np.array(sizes, np.int32), *_tables(pmfs))
+
+    def fitted(self, counts: Floats) -> Codebooks:
+        """The same with tables that follow `counts`, without the codewords that nothing used.
+
+        The smallest codeword becomes code 0, the others follow by their use, so that the tables of
+        most levels are short.
+
+        Args:
+            counts: `(groups * LEVELS, K)` how often each table coded each code.
+        """
+        banks, sizes, pmfs = [], [], []
+        for group, words in enumerate(self._words()):
+            own = counts.reshape(-1, LEVELS, counts.shape[1])[group, :, : len(words)]
+            used = own.sum(0)
+            first = int(words.square().sum(1).argmin())
+            order = [k for k in np.argsort(-used, kind="stable") if used[k] and k != first]
+            order = np.array([first, *order])
+            banks.append(words[torch.from_numpy(order)])
+            sizes.append(len(order))
+            for level in range(LEVELS):
+                mass = own[level] + PRIOR_SYMBOLS * self._pmf(group * LEVELS + level, len(words))
+                pmfs.append(mass[order])
+        joined, at = [], 0
+        for bank in self.banks:
+            parts = banks[at : at + len(bank)]
+            joined.append(torch.nn.utils.rnn.pad_sequence(parts, batch_first=True))
+            at += len(bank)
+        return Codebooks(joined, np.array(sizes, np.int32), *_tables(pmfs))
+
+    # ---- coding
+
+    def code(
+        self, stream: AbstractStream, given: IntArray | None, levels: IntArray, part: slice
+    ) -> IntArray:
+        """Code some groups; the same call in all directions.
+
+        Args:
+            stream: of the coder.
+            given: codes `(n, h, w)` of `part`; None when decoding.
+            levels: `(groups, h, w)` of all groups.
+            part: the groups.
+
+        Returns:
+            The codes `(n, h, w)`.
+
+        Raises:
+            BitstreamError: a code has no codeword.
+        """
+        rows = self._rows(levels)[part]
+        codes = np.zeros(rows.shape, np.int32)
+        coded = ~self.silent[rows]
+        block = None if given is None else given[coded]
+        codes[coded] = stream.code(block, self.tables, rows[coded])
+        wrong = (codes < 0) | (codes >= self.sizes[part, None, None])
+        if wrong.any():
+            raise BitstreamError(f"no codeword has number {codes[wrong][0]}")
+        return codes
+
+    def values(self, codes: IntArray) -> Tensor:
+        """Codes `(groups, h, w)` to codewords `(channels, h, w)`, float32."""
+        chosen = torch.from_numpy(codes).long().flatten(1)
+        parts, at = [], 0
+        for bank in self.banks:
+            own = chosen[at : at + len(bank), :, None].expand(-1, -1, bank.shape[2])
+            parts.append(bank.gather(1, own).transpose(1, 2).flatten(0, 1))
+            at += len(bank)
+        return torch.cat(parts).unflatten(1, codes.shape[1:])
+
+    def integers(self, codes: IntArray) -> Floats:
+        """Codewords of steps of 1/256 as whole numbers of them, `(channels, h, w)`."""
+        values: Floats = np.rint(self.values(codes).double().numpy() / UNIT)
+        return values
+
+    def nearest(self, x: Tensor, levels: IntArray) -> IntArray:
+        """The code of each vector that costs least, bits and error; encoder only.
+
+        Args:
+            x: `(channels, h, w)` on the CPU.
+            levels: `(groups, h, w)`.
+        """
+        level = torch.from_numpy(levels).flatten(1)
+        flat = x.flatten(1)
+        parts, channel, group = [], 0, 0
+        for bank, bits in zip(self.banks, self._bits, strict=True):
+            groups, _, dimensions = bank.shape
+            own = flat[channel : channel + groups * dimensions].unflatten(0, (groups, dimensions))
+            parts.append(nearest(own.transpose(1, 2), bank, bits, level[group : group + groups]))
+            channel, group = channel + groups * dimensions, group + groups
+        codes: IntArray = torch.cat(parts).to(torch.int32).reshape(levels.shape).numpy()
+        return codes
+
+    @cached_property
+    def _bits(self) -> Sequence[Tensor]:
+        """What each code costs in each table, `(G, LEVELS, K)` of each bank."""
+        found, group = [], 0
+        for bank in self.banks:
+            groups, count, _ = bank.shape
+            rows = np.arange(group * LEVELS, (group + groups) * LEVELS, dtype=np.int32)
+            symbols = np.tile(np.arange(count, dtype=np.int32), len(rows))
+            bits = code_lengths(symbols, self.tables, np.repeat(rows, count)).reshape(-1, count)
+            bits[self.silent[rows]] = np.where(np.arange(count), np.inf, 0.0)
+            bits = bits.reshape(groups, LEVELS, count)
+            missing = np.arange(count) >= self.sizes[group : group + groups, None]
+            bits.transpose(0, 2, 1)[missing] = np.inf
+            found.append(torch.from_numpy(bits).float())
+            group += groups
+        return found
+
+    def _rows(self, levels: IntArray) -> IntArray:
+        groups = np.arange(len(self.sizes), dtype=np.int32)[:, None, None]
+        return groups * np.int32(LEVELS) + levels
+
+    def _words(self) -> Iterator[Tensor]:
+        """The codewords of each group, `(K, d)`."""
+        sizes = iter(self.sizes)
+        return (words[: next(sizes)] for bank in self.banks for words in bank)
+
+    def _pmf(self, row: int, count: int) -> Floats:
+        """What a table gives each of `count` codes; the escape's part is shared evenly."""
+        freqs = np.diff(self.tables.cdf[row].astype(np.float64))
+        last = self.tables.sizes[row] - 1
+        pmf = np.append(freqs[:last], np.full(count - last, freqs[last] / max(1, count - last)))
+        share: Floats = pmf / pmf.sum()
+        return share
+
+    # ---- weight files
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """For a weight file: codewords, which half precision holds exactly, and integers."""
+        found = {f"{prefix}bank{n}": bank.half() for n, bank in enumerate(self.banks)}
+        inside = np.arange(self.tables.cdf.shape[1] - 1) < self.tables.sizes[:, None]
+        freqs = np.diff(self.tables.cdf.astype(np.int64), axis=1)[inside]
+        found[f"{prefix}freqs"] = torch.from_numpy(freqs.astype(np.uint16).view(np.int16))
+        found[f"{prefix}lengths"] = torch.from_numpy(self.tables.sizes.copy())
+        found[f"{prefix}sizes"] = torch.from_numpy(self.sizes)
+        found[f"{prefix}silent"] = torch.from_numpy(self.silent.astype(np.uint8))
+        return found
+
+    @classmethod
+    def load(cls, prefix: str, banks: int, tensors: Mapping[str, Tensor]) -> Codebooks:
+        """The inverse of `tensors`, of so many banks.
+
+        Raises:
+            KeyError, ValueError: a tensor is missing or out of range.
+        """
+        lengths = tensors[f"{prefix}lengths"].numpy()
+        freqs = tensors[f"{prefix}freqs"].numpy().view(np.uint16)
+        inside = np.arange(lengths.max()) < lengths[:, None]
+        steps = np.zeros(inside.shape, np.int64)
+        steps[inside] = freqs
+        cdf = np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0))).astype(np.uint32)
+        return cls(
+            [tensors[f"{prefix}bank{n}"].float() for n in range(banks)],
+            tensors[f"{prefix}sizes"].numpy(),
+            Tables(cdf, np.zeros(len(cdf), np.int32), lengths, PRECISION),
+            tensors[f"{prefix}silent"].numpy().astype(bool),
+        )
+
+
+def _tables(pmfs: Sequence[Floats]) -> tuple[Tables, NDArray[np.bool_]]:
+    """Tables of what codes weigh, each without its rare end, and which of them are silent."""
+    cut = []
+    for mass in pmfs:
+        pmf = mass / mass.sum()
+        kept = int(np.flatnonzero(pmf >= RARE)[-1]) + 1
+        cut.append(np.append(pmf[:kept], pmf[kept:].sum()))
+    silent = np.array([1 - pmf[0] < SILENT for pmf in cut])
+    return Tables.from_pmfs(cut, np.zeros(len(cut), np.int32), PRECISION), silent
