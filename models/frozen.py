@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -54,8 +55,8 @@ def tensors_of_layers(prefix: str, layers: Layers) -> dict[str, Tensor]:
     """Their integers, for a weight file."""
     found = {}
     for name, layer in layers.items():
-        found[f"{prefix}{name}.weight"] = torch.from_numpy(layer.weight).to(torch.int16)
-        found[f"{prefix}{name}.bias"] = torch.from_numpy(layer.bias).to(torch.int64)
+        found[f"{prefix}{name}.weight"] = torch.from_numpy(layer.weight.astype(np.int16))
+        found[f"{prefix}{name}.bias"] = torch.from_numpy(layer.bias.astype(np.int64))
         found[f"{prefix}{name}.shift"] = torch.tensor(layer.shift, dtype=torch.int32)
     return found
 

@@ -4,58 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codec.errors import UsageError
 from codec.models.iscs import Iscs, IscsConfig, IscsNetwork
 from codec.models.iscs.klt import start_from_klt
-from codec.models.layers import RateTable
+from codec.models.trainable import AbstractTrainable
 from codec.models.umgm import UmgmConfig, UmgmNetwork
 from codec.models.umgm.start import start_from_iscs
 from codec.training.recipe import Recipe
 from codec.weights import SHIPPED
 
-__all__ = ["AbstractConfig", "AbstractNetwork", "fresh"]
+__all__ = ["fresh"]
 
 KLT_PATCHES = 512
 
 Draw: TypeAlias = Callable[[int], Tensor]
 
 
-class AbstractConfig(Protocol):
-    """A dataclass of sizes that says what qualities are worth."""
-
-    def lmbda_of(self, quality: Tensor) -> Tensor:
-        """Weight of 255^2 MSE against bits per pixel, at qualities of any shape."""
-
-
-class AbstractNetwork(Protocol):
-    """What a family's network offers to the loop, besides being a module."""
-
-    config: AbstractConfig
-    g_s: nn.Module
-    inverse_gain: RateTable
-
-    def cost(self, x: Tensor, quality: Tensor) -> Tensor:
-        """What stage `entropy` makes small, in bits, `(N,)`."""
-
-    def entropy_parameters(self) -> list[nn.Parameter]:
-        """What stage `entropy` trains."""
-
-
-def fresh(recipe: Recipe, draw: Draw) -> nn.Module:
+def fresh(recipe: Recipe, draw: Draw) -> AbstractTrainable:
     """The network that `recipe` starts with; `draw` gives so many patches of its data.
 
     Raises:
         UsageError: the recipe's family, sizes or start are unknown or do not fit.
     """
     family = recipe.name.partition("/")[0]
+    starts: dict[str, Callable[[Recipe, Draw], AbstractTrainable]]
     starts = {"iscs": _iscs, "umgm": _umgm}
     if family not in starts:
-        raise UsageError(f"name: of one of {sorted(starts)}, got {recipe.name!r}")
+        raise UsageError(f"name: want a family of {sorted(starts)} first, got {recipe.name!r}")
     try:
         return starts[family](recipe, draw)
     except (TypeError, ValueError) as error:

@@ -34,6 +34,7 @@ from codec.models.quantize import (
     lower_bound,
     round_ste,
 )
+from codec.models.trainable import AbstractTrainable, Output, Rates
 from codec.models.transforms import Analysis, Synthesis
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ __all__ = [
     "Coded",
     "IscsConfig",
     "IscsNetwork",
-    "Output",
     "Said",
     "join",
     "level_of",
@@ -60,13 +60,11 @@ LEVEL_STEP = math.log(SCALE_MAX / SCALE_MIN) / (LEVELS - 1)
 
 
 @dataclass(frozen=True)
-class IscsConfig:
+class IscsConfig(Rates):
     """Sizes: latent channels `M` and `Z`, widths inside the parts, numbers of blocks.
 
     `groups` are the numbers of channels of the core and of each auxiliary group. Without them all
     channels are coded in steps, their scales from z alone, as in the first release.
-    `lmbda_min` and `lmbda_max` are what qualities 0 and 100 weigh 255^2 MSE at against bits per
-    pixel; between them lambda is log-linear in quality.
     """
 
     M: int = 320
@@ -77,8 +75,6 @@ class IscsConfig:
     hyper: int = 96
     context: int = 96
     groups: tuple[int, ...] = ()
-    lmbda_min: float = 0.001
-    lmbda_max: float = 0.16
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))  # JSON and TOML have lists
@@ -89,22 +85,6 @@ class IscsConfig:
     def core(self) -> int:
         """How many channels are coded in steps; the others follow at once."""
         return self.groups[0] if self.groups else self.M
-
-    def lmbda_of(self, quality: Tensor) -> Tensor:
-        """Weight of 255^2 MSE against bits per pixel, at qualities of any shape."""
-        return self.lmbda_min * (self.lmbda_max / self.lmbda_min) ** (quality / QUALITY_MAX)
-
-    def quality_of(self, lmbda: Tensor) -> Tensor:
-        """The inverse of `lmbda_of`, unbounded."""
-        span = math.log(self.lmbda_max / self.lmbda_min)
-        return QUALITY_MAX * (lmbda / self.lmbda_min).log() / span
-
-
-class Output(NamedTuple):
-    """What training needs: `x_hat` `(N, 3, H, W)`, unclipped; `bits` of each sample `(N,)`."""
-
-    x_hat: Tensor
-    bits: Tensor
 
 
 class Said(NamedTuple):
@@ -142,12 +122,13 @@ def join(first: Coded, then: Coded) -> Coded:
 
 
 @final
-class IscsNetwork(nn.Module):
+class IscsNetwork(AbstractTrainable):
     """All of it, with the gains of the rates.
 
     `std` is each latent's usual size, `dearer` what a 1 costs more than a 0 at each level.
     """
 
+    config: IscsConfig
     std: Tensor
     dearer: Tensor
 
@@ -182,7 +163,7 @@ class IscsNetwork(nn.Module):
         self.register_buffer("dearer", dearer, persistent=False)
 
     def entropy_parameters(self) -> list[nn.Parameter]:
-        """What stage `entropy` trains: everything that gives bits and moves no pixel."""
+        """See `AbstractTrainable.entropy_parameters`."""
         parts = [self.h_a, self.h_s_scale, self.h_s_mean, self.prior_z, self.scale_context]
         if self.config.groups:
             parts.append(self.auxiliary_means)
@@ -257,13 +238,13 @@ class IscsNetwork(nn.Module):
         return dead_zone(self.dearer[levels.detach().round().clamp(0, LEVELS - 1).long()])
 
     def forward(self, x: Tensor, quality: Tensor) -> Output:
-        """x: `(N, 3, H, W)` in [0, 1], H and W multiples of 64; quality: `(N,)` in [0, 100]."""
+        """See `AbstractTrainable.forward`."""
         y_hat, bits = self.code(self.g_a(x, quality).float(), quality)
         x_hat = self.g_s(y_hat * self.inverse_gain(quality).exp(), quality)
         return Output(x_hat.float(), bits)
 
     def cost(self, x: Tensor, quality: Tensor) -> Tensor:
-        """What stage `entropy` makes small: the bits of `forward`; no gradient reaches g_a."""
+        """The bits of `forward`; see `AbstractTrainable.cost`."""
         with torch.no_grad():
             y = self.g_a(x, quality).float()
         return self.code(y, quality)[1]

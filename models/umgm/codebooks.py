@@ -53,7 +53,7 @@ class Codebooks:
         With `integer`, codewords are whole in steps of 1/256, for the level network to read.
         """
         banks, sizes, pmfs = [], [], []
-        for bank in mixture.banks:
+        for bank, _, _ in mixture.pieces():
             words = bank.codewords.detach().cpu()
             if integer:
                 words = words.div(UNIT).round().mul(UNIT)
@@ -77,8 +77,8 @@ class Codebooks:
             own = counts.reshape(-1, LEVELS, counts.shape[1])[group, :, : len(words)]
             used = own.sum(0)
             first = int(words.square().sum(1).argmin())
-            order = [k for k in np.argsort(-used, kind="stable") if used[k] and k != first]
-            order = np.array([first, *order])
+            falling = np.argsort(-used, kind="stable")
+            order = np.append(first, falling[(used[falling] > 0) & (falling != first)])
             banks.append(words[torch.from_numpy(order)])
             sizes.append(len(order))
             for level in range(LEVELS):
@@ -91,31 +91,42 @@ class Codebooks:
             at += len(bank)
         return Codebooks(joined, np.array(sizes, np.int32), *_tables(pmfs))
 
+    @property
+    def groups(self) -> int:
+        """How many."""
+        return len(self.sizes)
+
     # ---- coding
 
     def code(
-        self, stream: AbstractStream, given: IntArray | None, levels: IntArray, part: slice
+        self,
+        stream: AbstractStream,
+        given: IntArray | None,
+        levels: IntArray,
+        part: slice = slice(None),
     ) -> IntArray:
         """Code some groups; the same call in all directions.
 
         Args:
             stream: of the coder.
-            given: codes `(n, h, w)` of `part`; None when decoding.
-            levels: `(groups, h, w)` of all groups.
-            part: the groups.
+            given: their codes `(n, ...)`; None when decoding.
+            levels: `(n, ...)`.
+            part: which groups they are.
 
         Returns:
-            The codes `(n, h, w)`.
+            The codes.
 
         Raises:
             BitstreamError: a code has no codeword.
         """
-        rows = self._rows(levels)[part]
+        numbers = np.arange(self.groups, dtype=np.int32)[part]
+        axes = tuple(range(1, levels.ndim))
+        rows = np.expand_dims(numbers, axes) * np.int32(LEVELS) + levels
         codes = np.zeros(rows.shape, np.int32)
         coded = ~self.silent[rows]
         block = None if given is None else given[coded]
         codes[coded] = stream.code(block, self.tables, rows[coded])
-        wrong = (codes < 0) | (codes >= self.sizes[part, None, None])
+        wrong = (codes < 0) | (codes >= np.expand_dims(self.sizes[part], axes))
         if wrong.any():
             raise BitstreamError(f"no codeword has number {codes[wrong][0]}")
         return codes
@@ -128,11 +139,16 @@ class Codebooks:
             own = chosen[at : at + len(bank), :, None].expand(-1, -1, bank.shape[2])
             parts.append(bank.gather(1, own).transpose(1, 2).flatten(0, 1))
             at += len(bank)
-        return torch.cat(parts).unflatten(1, codes.shape[1:])
+        return torch.cat(parts).reshape(-1, *codes.shape[1:])
 
     def integers(self, codes: IntArray) -> Floats:
         """Codewords of steps of 1/256 as whole numbers of them, `(channels, h, w)`."""
         values: Floats = np.rint(self.values(codes).double().numpy() / UNIT)
+        return values
+
+    def rounded(self, codes: IntArray) -> IntArray:
+        """Codewords to the nearest integers, `(channels, h, w)`."""
+        values: IntArray = np.rint(self.values(codes).numpy()).astype(np.int32)
         return values
 
     def nearest(self, x: Tensor, levels: IntArray) -> IntArray:
@@ -142,12 +158,11 @@ class Codebooks:
             x: `(channels, h, w)` on the CPU.
             levels: `(groups, h, w)`.
         """
-        level = torch.from_numpy(levels).flatten(1)
-        flat = x.flatten(1)
+        level = torch.from_numpy(np.array(levels)).flatten(1)
         parts, channel, group = [], 0, 0
         for bank, bits in zip(self.banks, self._bits, strict=True):
             groups, _, dimensions = bank.shape
-            own = flat[channel : channel + groups * dimensions].unflatten(0, (groups, dimensions))
+            own = x[channel : channel + groups * dimensions].reshape(groups, dimensions, -1)
             parts.append(nearest(own.transpose(1, 2), bank, bits, level[group : group + groups]))
             channel, group = channel + groups * dimensions, group + groups
         codes: IntArray = torch.cat(parts).to(torch.int32).reshape(levels.shape).numpy()
@@ -163,16 +178,11 @@ class Codebooks:
             symbols = np.tile(np.arange(count, dtype=np.int32), len(rows))
             bits = code_lengths(symbols, self.tables, np.repeat(rows, count)).reshape(-1, count)
             bits[self.silent[rows]] = np.where(np.arange(count), np.inf, 0.0)
-            bits = bits.reshape(groups, LEVELS, count)
-            missing = np.arange(count) >= self.sizes[group : group + groups, None]
-            bits.transpose(0, 2, 1)[missing] = np.inf
-            found.append(torch.from_numpy(bits).float())
+            known = np.repeat(self.sizes[group : group + groups], LEVELS)
+            bits[np.arange(count) >= known[:, None]] = np.inf
+            found.append(torch.from_numpy(bits).float().reshape(groups, LEVELS, count))
             group += groups
         return found
-
-    def _rows(self, levels: IntArray) -> IntArray:
-        groups = np.arange(len(self.sizes), dtype=np.int32)[:, None, None]
-        return groups * np.int32(LEVELS) + levels
 
     def _words(self) -> Iterator[Tensor]:
         """The codewords of each group, `(K, d)`."""

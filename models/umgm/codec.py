@@ -1,8 +1,9 @@
 """`umgm`, frozen: the family object that codes. Knows integers and pixels, no file.
 
-Symbols of a tile: `z2` `(groups, ceil(h/4), ceil(w/4))`, `z1` `(groups, ceil(h/2), ceil(w/2))` and
-`y` `(groups, h, w)` for h = ceil(H/16) and w = ceil(W/16): numbers of codewords. Integer arithmetic
-turns z2 into the tables of z1, and both into those of y. Means are floats and only move the
+Symbols of a tile: `z` `(groups, ceil(h/4), ceil(w/4))` and `y` `(groups, h, w)` for h = ceil(H/16)
+and w = ceil(W/16), both flattened in that order: numbers of codewords. Integer arithmetic turns z
+into the tables of every other row and column of the core, those into the tables of the rest of the
+core, and the core into the tables of all other groups. Means are floats and only move the
 reconstruction.
 """
 
@@ -10,43 +11,44 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, final
+from typing import TypeAlias, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from codec.entropy import AbstractCoder, IntArray, Method
 from codec.models.base import SHORT, AbstractFamily, Halo, Search, Symbols, TileGeometry
+from codec.models.scales import FixedScales, Said
 from codec.models.transforms import STRIDE, reach
 from codec.models.umgm.codebooks import Codebooks
-from codec.models.umgm.levels import FixedLevels
+from codec.models.umgm.mixture import LEVELS
 from codec.models.umgm.network import UmgmConfig, UmgmNetwork
 
 __all__ = ["Coding", "Umgm"]
 
-WHOLE = slice(None)
+STEPS = 2  # of the core
+CODEBOOKS = ("z", "core", "rest")
+
+Mask: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Coding:
-    """What codes, made once at export and shipped with the weights: integers but for codewords."""
+    """What codes, made once at export and shipped with the weights: integers but for codewords.
 
-    z2: Codebooks
-    z1: Codebooks
-    y: Codebooks
-    levels: FixedLevels
+    `prior_z` is `(101, groups)`, the level of each group of z at each quality.
+    """
 
-
-class Sizes(NamedTuple):
-    """Rows and columns of y, z1 and z2."""
-
-    y: tuple[int, int]
-    z1: tuple[int, int]
-    z2: tuple[int, int]
+    z: Codebooks
+    core: Codebooks
+    rest: Codebooks
+    scales: FixedScales
+    prior_z: IntArray
 
 
 @final
@@ -65,26 +67,24 @@ class Umgm(AbstractFamily):
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = network.std.device
         self.coding = coding
-        layers = network.config.layers
-        self.streams = ("z", *(f"y{k}" for k in range(len(layers))))
-        self.layers = len(layers) - 1
+        self.layers = len(network.config.layers)
+        self.streams = ("z", *(f"y{k}" for k in range(self.layers + 1)))
         self.halo = reach(max(network.config.encoder_blocks, network.config.decoder_blocks))
 
     @classmethod
+    @torch.no_grad()
     def freeze(cls, network: UmgmNetwork) -> Umgm:
         """A codec with a trained network's weights: a new object that shares nothing with it."""
         network = copy.deepcopy(network).cpu()
+        prior = np.clip(np.rint(network.prior_z.rows().numpy()), 0, LEVELS - 1)
         coding = Coding(
-            z2=Codebooks.freeze(network.z2, integer=True),
-            z1=Codebooks.freeze(network.z1, integer=True),
-            y=Codebooks.freeze(network.y),
-            levels=FixedLevels.freeze(network.h_s_level),
+            z=Codebooks.freeze(network.z, integer=True),
+            core=Codebooks.freeze(network.core),
+            rest=Codebooks.freeze(network.rest),
+            scales=FixedScales.freeze(network.h_s_scale, network.scale_context, LEVELS),
+            prior_z=prior.astype(np.int32),
         )
-        return cls(_without_mixtures(network), coding)
-
-    def with_coding(self, coding: Coding) -> Umgm:
-        """The same floats with other codebooks."""
-        return Umgm(self.network, coding)
+        return cls(_without_integer_parts(network), coding)
 
     def to(self, device: torch.device) -> Umgm:
         """The same codec with its float weights on `device`."""
@@ -101,107 +101,155 @@ class Umgm(AbstractFamily):
     ) -> Symbols:
         """Turn pixels into the symbols of one tile; see `AbstractFamily.analyse`."""
         network, coding, stride = self.network, self.coding, self.stride
-        sizes, quality = _sizes(geometry), geometry.quality
-        (h, w), rate = sizes.y, self._rate(quality)
+        h, w = _latent_size(geometry)
+        quality = self._quality(geometry)
         bottom, right = -x.shape[2] % stride, -x.shape[3] % stride
         x = functional.pad(x.to(self._device), (0, right, 0, bottom), mode="replicate")
         x = x.contiguous(memory_format=torch.channels_last)
         top, left = halo.top // stride, halo.left // stride
-        y = network.g_a(x, rate)[:, :, top : top + h, left : left + w]
-        gain = network.gain(rate).exp()
-        norm = gain * network.std[:, None, None]
+        y = network.g_a(x, quality)[:, :, top : top + h, left : left + w]
+        gain = network.gain(quality).exp()
         y = y * gain
-        z1, z2 = network.h_a(functional.pad(y, (0, -w % 4, 0, -h % 4)), norm)
+        norm = gain * network.std[:, None, None]
+        z_real = network.h_a(functional.pad(y, (0, -w % 4, 0, -h % 4)), norm)
+        z = coding.z.nearest(z_real[0].cpu(), self._levels_of_z(geometry))
 
-        codes2 = coding.z2.nearest(z2[0].cpu(), self._levels_of_z2(geometry))
-        levels, said = coding.levels.of_z2(coding.z2.integers(codes2), quality, *sizes.z1)
-        mean, features = self._of_z2(codes2, sizes)
-        z1 = _cropped(z1, sizes.z1)
-        codes1 = coding.z1.nearest((z1 - mean)[0].cpu(), levels)
-        levels = coding.levels.of_z1(said, coding.z1.integers(codes1), quality, h, w)
-        mean = self._mean(codes1, mean, features, sizes, quality)
-        codes = coding.y.nearest((y - mean)[0].cpu(), levels)
-        return {"z2": codes2.reshape(-1), "z1": codes1.reshape(-1), "y": codes.reshape(-1)}
+        core, groups = network.core_channels, coding.core.groups
+        said = coding.scales.of_z(coding.z.integers(z), geometry.quality, h, w)
+        codes = np.zeros((groups + coding.rest.groups, h, w), np.int32)
+        words = np.zeros((core, h, w), np.int32)
+
+        def of_core(step: int, mean: Tensor, where: Mask) -> IntArray:
+            levels = self._levels(said, step, words)
+            found = coding.core.nearest((y[:, :core] - mean)[0].cpu(), levels)
+            codes[:groups, where] = found[:, where]
+            words[:, where] = coding.core.rounded(found)[:, where]
+            return codes[:groups]
+
+        def of_rest(mean: Tensor) -> IntArray:
+            levels = self._levels(said, STEPS, words)
+            codes[groups:] = coding.rest.nearest((y[:, core:] - mean)[0].cpu(), levels)
+            return codes[groups:]
+
+        self._latents(z, geometry, of_core, of_rest)
+        return {"z": z.reshape(-1), "y": codes.reshape(-1)}
 
     # ---- both directions
 
     def traverse(
         self, coder: AbstractCoder, symbols: Symbols | None, geometry: TileGeometry
     ) -> Symbols:
-        """Code z2, z1, then y layer by layer; the same call in all directions."""
-        coding, sizes, quality = self.coding, _sizes(geometry), geometry.quality
+        """Code z, the core in two steps, the other groups; the same call in all directions."""
+        coding, (h, w) = self.coding, _latent_size(geometry)
+        size = _hyper_size(geometry)
+        given = None if symbols is None else symbols["z"].reshape(-1, *size)
+        levels = self._levels_of_z(geometry)
+        z = coding.z.code(coder.open("z", Method.RANGE), given, levels)
 
-        def given(name: str, size: tuple[int, int]) -> IntArray | None:
-            return None if symbols is None else symbols[name].reshape(-1, *size)
-
-        stream = coder.open("z", Method.RANGE)
-        z2 = coding.z2.code(stream, given("z2", sizes.z2), self._levels_of_z2(geometry), WHOLE)
-        levels, said = coding.levels.of_z2(coding.z2.integers(z2), quality, *sizes.z1)
-        z1 = coding.z1.code(stream, given("z1", sizes.z1), levels, WHOLE)
-        levels = coding.levels.of_z1(said, coding.z1.integers(z1), quality, *sizes.y)
-        all_y = given("y", sizes.y)
-        y, first = np.zeros(levels.shape, np.int32), 0
-        known = len(self.streams) - 1 if geometry.layers is None else geometry.layers + 1
-        for name, count in zip(
-            self.streams[1 : known + 1], self.network.config.layers, strict=False
-        ):
+        groups = coding.core.groups
+        said = coding.scales.of_z(coding.z.integers(z), geometry.quality, h, w)
+        given = None if symbols is None else symbols["y"].reshape(-1, h, w)
+        y = np.zeros((groups + coding.rest.groups, h, w), np.int32)
+        words = np.zeros((self.network.core_channels, h, w), np.int32)
+        stream = coder.open(self.streams[1], Method.RANS)
+        for step, where in enumerate(self._steps(h, w)):
+            levels = self._levels(said, step, words)[:, where]
+            own = None if given is None else given[:groups, where]
+            y[:groups, where] = coding.core.code(stream, own, levels)
+            words[:, where] = coding.core.rounded(y[:groups])[:, where]
+        levels = self._levels(said, STEPS, words)
+        layers = self.layers if geometry.layers is None else geometry.layers
+        first = 0
+        for name, count in zip(self.streams[2:], self.network.config.layers[:layers], strict=False):
             part = slice(first, first + count)
-            own = None if all_y is None else all_y[part]
-            y[part] = coding.y.code(coder.open(name, Method.RANS), own, levels, part)
+            own = None if given is None else given[groups:][part]
+            stream = coder.open(name, Method.RANS)
+            y[groups:][part] = coding.rest.code(stream, own, levels[part], part)
             first += count
-        return {"z2": z2.reshape(-1), "z1": z1.reshape(-1), "y": y.reshape(-1)}
+        return {"z": z.reshape(-1), "y": y.reshape(-1)}
 
-    def _levels_of_z2(self, geometry: TileGeometry) -> IntArray:
-        levels = self.coding.levels.of_rate(geometry.quality)[:, None, None]
-        return np.broadcast_to(levels, (len(levels), *_sizes(geometry).z2))
+    def _steps(self, h: int, w: int) -> Iterator[Mask]:
+        """Where each step codes the core, `(h, w)`: all its groups at once."""
+        for step in range(STEPS):
+            yield self.network.h_s_mean.mask(step, h, w)[0, 0].bool().cpu().numpy()
 
-    def _of_z2(self, codes: IntArray, sizes: Sizes) -> tuple[Tensor, Tensor]:
-        """The means of z1 and the features of `MeanNetwork.of_z2`, of z1's size."""
-        z2_hat = self.coding.z2.values(codes)[None].to(self._device)
-        mean, features = self.network.h_s_mean.of_z2(z2_hat)
-        return _cropped(mean, sizes.z1), _cropped(features, sizes.z1)
+    def _levels_of_z(self, geometry: TileGeometry) -> IntArray:
+        """The level of every code of z, `(groups, p, q)`: one for each group."""
+        levels = self.coding.prior_z[geometry.quality][:, None, None]
+        return np.broadcast_to(levels, (len(levels), *_hyper_size(geometry)))
 
-    def _mean(
-        self, codes: IntArray, mean: Tensor, features: Tensor, sizes: Sizes, quality: int
+    def _levels(self, said: Said, step: int, words: IntArray) -> IntArray:
+        """The level of every code of a step, `(groups, h, w)`; `words` is 0 where none is known."""
+        groups = self.coding.core.groups
+        which = slice(groups) if step < STEPS else slice(groups, None)
+        return self.coding.scales.indexes(said, which, step, words)
+
+    def _latents(
+        self,
+        z: IntArray,
+        geometry: TileGeometry,
+        of_core: Callable[[int, Tensor, Mask], IntArray],
+        of_rest: Callable[[Tensor], IntArray],
     ) -> Tensor:
-        """The means of y in steps `(1, M, h, w)`, from codes of z1 and what `_of_z2` gave."""
-        network, rate = self.network, self._rate(quality)
-        z1_hat = self.coding.z1.values(codes)[None].to(self._device) + mean
-        found = _cropped(network.h_s_mean.of_z1(features, z1_hat, rate), sizes.y)
-        return found * network.gain(rate).exp() * network.std[:, None, None]
+        """Walk the means; y_hat `(1, M, h, w)` in quantisation steps.
+
+        Args:
+            z: codes `(groups, p, q)`.
+            geometry: of the tile.
+            of_core: the codes `(groups, h, w)` of a step, its means, and where it codes.
+            of_rest: the codes of all other groups for their means.
+        """
+        network, coding = self.network, self.coding
+        (h, w), quality = _latent_size(geometry), self._quality(geometry)
+        norm = network.gain(quality).exp() * network.std[:, None, None]
+        norm, norm_rest = norm[:, : network.core_channels], norm[:, network.core_channels :]
+        features = network.h_s_mean.features(self._words(coding.z, z))[:, :, :h, :w]
+        features = features.contiguous(memory_format=torch.channels_last)
+        y_hat = torch.zeros(1, network.core_channels, h, w, device=self._device)
+        y_hat = y_hat.contiguous(memory_format=torch.channels_last)
+        for step, where in enumerate(self._steps(h, w)):
+            mean = network.h_s_mean.step(step, features, y_hat / norm, quality) * norm
+            found = mean + self._words(coding.core, of_core(step, mean, where))
+            y_hat = y_hat + found * network.h_s_mean.mask(step, h, w)
+        mean = network.auxiliary_means(features, y_hat / norm, quality) * norm_rest
+        return torch.cat([y_hat, mean + self._words(coding.rest, of_rest(mean))], dim=1)
+
+    def _words(self, codebooks: Codebooks, codes: IntArray) -> Tensor:
+        return codebooks.values(codes)[None].to(self._device)
 
     # ---- decoder only
 
     @torch.inference_mode()
     def dequantise(self, symbols: Symbols, geometry: TileGeometry) -> Tensor:
         """Symbols of one tile to latents in natural units, `(1, M, h, w)`."""
-        sizes = _sizes(geometry)
-        z2, z1, y = (symbols[name].reshape(-1, *getattr(sizes, name)) for name in ("z2", "z1", "y"))
-        y_hat = self._mean(z1, *self._of_z2(z2, sizes), sizes, geometry.quality)
-        y_hat = y_hat + self.coding.y.values(y)[None].to(self._device)
-        latents: Tensor = y_hat * self.network.inverse_gain(self._rate(geometry.quality)).exp()
+        z = symbols["z"].reshape(-1, *_hyper_size(geometry))
+        y = symbols["y"].reshape(-1, *_latent_size(geometry))
+        core, rest = np.split(y, [self.coding.core.groups])
+        y_hat = self._latents(z, geometry, lambda step, mean, where: core, lambda mean: rest)
+        latents: Tensor = y_hat * self.network.inverse_gain(self._quality(geometry)).exp()
         return latents
 
     @torch.inference_mode()
     def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:
         """Latents to pixels `(1, 3, 16 h, 16 w)`, about [0, 1], not clipped."""
+        rate = torch.tensor([float(quality)], device=self._device)
         y_hat = y_hat.to(self._device).contiguous(memory_format=torch.channels_last)
-        return self.network.g_s(y_hat, self._rate(quality))  # type: ignore[no-any-return]
+        return self.network.g_s(y_hat, rate)  # type: ignore[no-any-return]
 
-    def _rate(self, quality: int) -> Tensor:
-        return torch.tensor([float(quality)], device=self._device)
+    def _quality(self, geometry: TileGeometry) -> Tensor:
+        return torch.tensor([float(geometry.quality)], device=self._device)
 
     # ---- weight files
 
     def tensors(self) -> dict[str, Tensor]:
         """What a weight file holds: integers as they are, large float tensors in half precision."""
-        coding = self.coding
-        found = coding.levels.tensors()
-        for name in ("z2", "z1", "y"):
-            found |= getattr(coding, name).tensors(f"{name}.")
+        found = self.coding.scales.tensors()
+        for name in CODEBOOKS:
+            found |= getattr(self.coding, name).tensors(f"{name}.")
         for name, value in self.network.state_dict().items():
             half = name.endswith("weight") and value.numel() > 4096
             found[name] = (value.half() if half else value).contiguous().cpu()
+        found["prior_z"] = torch.from_numpy(self.coding.prior_z.copy())
         return found
 
     def metadata(self) -> dict[str, str]:
@@ -217,30 +265,29 @@ class Umgm(AbstractFamily):
         """
         config = UmgmConfig(**json.loads(metadata["config"]))
         with torch.random.fork_rng(devices=[]):
-            network = _without_mixtures(UmgmNetwork(config))
+            network = _without_integer_parts(UmgmNetwork(config))
         network.load_state_dict({name: tensors[name].float() for name in network.state_dict()})
         coding = Coding(
-            z2=Codebooks.load("z2.", len(config.z2), tensors),
-            z1=Codebooks.load("z1.", len(config.z1), tensors),
-            y=Codebooks.load("y.", len(config.y), tensors),
-            levels=FixedLevels.load(tensors),
+            z=Codebooks.load("z.", len(config.z), tensors),
+            core=Codebooks.load("core.", len(config.core), tensors),
+            rest=Codebooks.load("rest.", len(config.rest), tensors),
+            scales=FixedScales.load(tensors, [False] * STEPS, LEVELS),
+            prior_z=tensors["prior_z"].numpy(),
         )
         return cls(network, coding)
 
 
-def _without_mixtures(network: UmgmNetwork) -> UmgmNetwork:
+def _without_integer_parts(network: UmgmNetwork) -> UmgmNetwork:
     """`network` itself, less what a codec has as codebooks and integers."""
-    del network.y, network.z1, network.z2, network.h_s_level
+    del network.z, network.core, network.rest
+    del network.h_s_scale, network.scale_context, network.prior_z
     return network
 
 
-def _sizes(geometry: TileGeometry) -> Sizes:
-    def halved(size: tuple[int, int]) -> tuple[int, int]:
-        return -(-size[0] // 2), -(-size[1] // 2)
-
-    y = -(-geometry.height // STRIDE), -(-geometry.width // STRIDE)
-    return Sizes(y, halved(y), halved(halved(y)))
+def _latent_size(geometry: TileGeometry) -> tuple[int, int]:
+    return -(-geometry.height // STRIDE), -(-geometry.width // STRIDE)
 
 
-def _cropped(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return x[:, :, : size[0], : size[1]]
+def _hyper_size(geometry: TileGeometry) -> tuple[int, int]:
+    h, w = _latent_size(geometry)
+    return -(-h // 4), -(-w // 4)

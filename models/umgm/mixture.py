@@ -10,6 +10,7 @@ logit b_c - |c / (s exp(LEVEL_STEP l))|^2 / 2, the Gaussian's mass of its cell u
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias, final
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "LEVEL_UNIT",
     "Bank",
     "Mixture",
+    "Piece",
     "Quantised",
     "Shape",
     "likely_integers",
@@ -99,14 +101,29 @@ def nearest(x: Tensor, codewords: Tensor, bits: Tensor, levels: Tensor) -> Tenso
         bits: `(G, LEVELS, K)`.
         levels: `(G, P)`, any real within the levels.
     """
-    rows = bits + WORTH * codewords.square().sum(2)[:, None]
+    costs = bits + WORTH * codewords.square().sum(2)[:, None]
     at = levels.round().long()
     codes = torch.empty(x.shape[:2], dtype=torch.long, device=x.device)
+    if x.device.type == "cpu":
+        from codec.models.umgm import kernels
+
+        words = (-2 * WORTH * codewords.transpose(1, 2)).contiguous()
+        arrays = (x.contiguous(), words, costs.contiguous(), at.contiguous(), codes)
+        kernels.search(*(array.numpy() for array in arrays))
+        return codes
     with torch.autocast(x.device.type, enabled=False):
         for g in range(len(x)):
-            costs = torch.addmm(rows[g][at[g]], x[g], codewords[g].T, alpha=-2 * WORTH)
-            torch.argmin(costs, 1, out=codes[g])
+            costs_g = torch.addmm(costs[g][at[g]], x[g], codewords[g].T, alpha=-2 * WORTH)
+            torch.argmin(costs_g, 1, out=codes[g])
     return codes
+
+
+class Piece(NamedTuple):
+    """A bank, and the channels and groups of the mixture that are its own."""
+
+    bank: Bank
+    channels: slice
+    groups: slice
 
 
 @final
@@ -116,9 +133,22 @@ class Mixture(nn.Module):
     def __init__(self, shapes: tuple[Shape, ...]) -> None:
         super().__init__()
         self.banks = nn.ModuleList(Bank(shape) for shape in shapes)
-        self.groups = sum(groups for groups, _, _ in shapes)
         self.sizes = [dimensions for groups, dimensions, _ in shapes for _ in range(groups)]
-        self.channels = sum(self.sizes)
+        self.channels, self.groups = sum(self.sizes), len(self.sizes)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Its banks and where they lie."""
+        channel = group = 0
+        for bank in self.banks:
+            assert isinstance(bank, Bank)
+            groups, dimensions, _ = bank.shape
+            channels = slice(channel, channel + groups * dimensions)
+            yield Piece(bank, channels, slice(group, group + groups))
+            channel, group = channels.stop, group + groups
+
+    def spread(self) -> Tensor:
+        """The logarithm of each channel's spread at level `LEVEL_UNIT`, `(channels,)`."""
+        return torch.cat([piece.bank.spread.flatten() for piece in self.pieces()])
 
     def forward(self, x: Tensor, levels: Tensor, mask: Tensor | None = None) -> Quantised:
         """Quantise and count.
@@ -130,23 +160,19 @@ class Mixture(nn.Module):
         """
         n, _, h, w = x.shape
         flat, level = (part.transpose(0, 1).flatten(1) for part in (x, levels))
-        parts, total, error, stand_in = [], 0.0, 0.0, 0.0
-        channel = group = 0
-        for bank in self.banks:
-            groups, dimensions, _ = bank.shape
-            own = flat[channel : channel + groups * dimensions]
-            own = own.unflatten(0, (groups, dimensions)).transpose(1, 2)
-            found, bits, noisy = bank(own, level[group : group + groups])
-            parts.append((found.detach() - own.detach()).transpose(1, 2).flatten(0, 1))
-            total = total + bits.sum(0)
-            stand_in = stand_in + noisy.sum(0)
-            error = error + (found - own.detach()).square().sum((0, 2))
-            channel, group = channel + groups * dimensions, group + groups
-        x_hat = x + torch.cat(parts).unflatten(1, (n, h, w)).transpose(0, 1)
-        sums = torch.stack([total + stand_in - stand_in.detach(), WORTH * error]).view(2, n, h, w)
+        moves, sums = [], []
+        for bank, channels, groups in self.pieces():
+            own = flat[channels].reshape(bank.shape[0], bank.shape[1], -1).transpose(1, 2)
+            found, bits, noisy = bank(own, level[groups])
+            move = found - own.detach()
+            moves.append(move.detach().transpose(1, 2).flatten(0, 1))
+            bits = bits + noisy - noisy.detach()
+            sums.append(torch.stack([bits.sum(0), WORTH * move.square().sum((0, 2))]))
+        x_hat = x + torch.cat(moves).reshape(-1, n, h, w).transpose(0, 1)
+        total = torch.stack(sums).sum(0).reshape(2, n, h, w)
         if mask is not None:
-            sums = sums * mask
-        return Quantised(x_hat, *sums.sum((2, 3)))
+            total = total * mask
+        return Quantised(x_hat, *total.sum((2, 3)))
 
     @torch.no_grad()
     def start(self, std: Tensor, generator: torch.Generator | None = None) -> None:
@@ -156,14 +182,11 @@ class Mixture(nn.Module):
             std: `(channels,)` how far each channel spreads, in steps, where that is most.
             generator: of the numbers by which the likeliest are found.
         """
-        channel = 0
-        for bank in self.banks:
+        for bank, channels, _ in self.pieces():
             groups, dimensions, count = bank.shape
-            for g in range(groups):
-                own = std[channel : channel + dimensions]
+            for g, own in enumerate(std[channels].reshape(groups, dimensions)):
                 bank.codewords[g] = likely_integers(own, count, generator)
                 bank.spread[g] = own.log()
-                channel += dimensions
 
 
 def likely_integers(std: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -177,7 +200,7 @@ def likely_integers(std: Tensor, count: int, generator: torch.Generator | None =
     numbers = times = torch.empty(0)
     while len(numbers) < count:  # where little is likely, the next best
         vectors = (noise * std).round().clamp(-63, 63).long() + 64
-        numbers, times = (vectors * digits).sum(1).unique(return_counts=True)
+        numbers, times = torch.unique((vectors * digits).sum(1), return_counts=True)
         std = 1.2 * std
     best = numbers[times.argsort(descending=True, stable=True)[:count]]
     return (best[:, None] // digits % 128 - 64).float()

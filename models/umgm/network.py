@@ -21,15 +21,16 @@ from torch import Tensor, nn
 
 from codec.models.context import AuxiliaryMeans, MeanNetwork, ScaleContext, magnitudes
 from codec.models.hyper import HyperAnalysis, ScaleNetwork
-from codec.models.layers import QUALITY_MAX, RateTable
+from codec.models.layers import RateTable
+from codec.models.trainable import AbstractTrainable, Output, Rates
 from codec.models.transforms import Analysis, Synthesis
 from codec.models.umgm.mixture import LEVEL_UNIT, Mixture, Quantised, Shape
 
-__all__ = ["Output", "UmgmConfig", "UmgmNetwork", "every_other", "lattice_masks"]
+__all__ = ["UmgmConfig", "UmgmNetwork", "every_other", "lattice_masks"]
 
 
 @dataclass(frozen=True)
-class UmgmConfig:
+class UmgmConfig(Rates):
     """Sizes: of the networks as in `iscs`, and of the codebooks.
 
     `z`, `core` and `rest` are runs of groups alike: how many, of how many channels, with how many
@@ -45,7 +46,6 @@ class UmgmConfig:
     core: tuple[Shape, ...] = ((2, 1, 256), (22, 1, 128), (20, 2, 512))
     rest: tuple[Shape, ...] = ((16, 2, 256), (8, 4, 512), (16, 2, 256), (40, 4, 512))
     layers: tuple[int, ...] = (24, 56)
-    lmbda_min: float = 0.001
     lmbda_max: float = 0.04
 
     def __post_init__(self) -> None:
@@ -54,17 +54,6 @@ class UmgmConfig:
         object.__setattr__(self, "layers", tuple(self.layers))
         if sum(self.layers) != sum(groups for groups, _, _ in self.rest) or min(self.layers) < 1:
             raise ValueError(f"layers: want sizes that sum to the groups, got {self.layers}")
-
-    def lmbda_of(self, quality: Tensor) -> Tensor:
-        """Weight of 255^2 MSE against bits per pixel, at qualities of any shape."""
-        return self.lmbda_min * (self.lmbda_max / self.lmbda_min) ** (quality / QUALITY_MAX)
-
-
-class Output(NamedTuple):
-    """What training needs: `x_hat` `(N, 3, H, W)`, unclipped; `bits` of each sample `(N,)`."""
-
-    x_hat: Tensor
-    bits: Tensor
 
 
 class Coded(NamedTuple):
@@ -90,9 +79,10 @@ def every_other(x: Tensor) -> Tensor:
 
 
 @final
-class UmgmNetwork(nn.Module):
+class UmgmNetwork(AbstractTrainable):
     """All of it, with the gains of the rates; `std` is each latent's usual size."""
 
+    config: UmgmConfig
     std: Tensor
 
     def __init__(self, config: UmgmConfig) -> None:
@@ -116,9 +106,10 @@ class UmgmNetwork(nn.Module):
         self.inverse_gain = RateTable(M)
         self.prior_z = RateTable(self.z.groups, value=float(LEVEL_UNIT))
         self.register_buffer("std", torch.ones(M))
+        self.core_channels = core
 
     def entropy_parameters(self) -> list[nn.Parameter]:
-        """What stage `entropy` trains: everything but the transforms and their gains."""
+        """See `AbstractTrainable.entropy_parameters`."""
         parts = [self.z, self.core, self.rest, self.h_a, self.h_s_scale, self.h_s_mean]
         parts += [self.scale_context, self.auxiliary_means, self.prior_z]
         return [parameter for part in parts for parameter in part.parameters()]
@@ -168,17 +159,14 @@ class UmgmNetwork(nn.Module):
         return change.float()
 
     def forward(self, x: Tensor, quality: Tensor) -> Output:
-        """x: `(N, 3, H, W)` in [0, 1], H and W multiples of 64; quality: `(N,)` in [0, 100]."""
+        """See `AbstractTrainable.forward`."""
         coded = self.code(self.g_a(x, quality).float(), quality)
         x_hat = self.g_s(coded.y_hat * self.inverse_gain(quality).exp(), quality)
         errors = coded.error + coded.error_z
         return Output(x_hat.float(), coded.bits + errors - errors.detach())
 
     def cost(self, x: Tensor, quality: Tensor) -> Tensor:
-        """What stage `entropy` makes small, `(N,)`: bits, and errors of y at their worth in bits.
-
-        No gradient reaches g_a.
-        """
+        """Bits, and errors of y at their worth in bits; see `AbstractTrainable.cost`."""
         with torch.no_grad():
             y = self.g_a(x, quality).float()
         coded = self.code(y, quality)

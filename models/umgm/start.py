@@ -15,7 +15,7 @@ from torch import Tensor
 from codec.models.iscs.network import LEVEL_STEP as LEVEL_STEP_ISCS
 from codec.models.iscs.network import SCALE_MIN, IscsNetwork
 from codec.models.layers import QUALITY_MAX
-from codec.models.umgm.mixture import LEVEL_STEP, LEVEL_UNIT, Mixture
+from codec.models.umgm.mixture import LEVEL_STEP, LEVEL_UNIT
 from codec.models.umgm.network import UmgmNetwork
 
 __all__ = ["start_from_iscs"]
@@ -45,7 +45,7 @@ def start_from_iscs(network: UmgmNetwork, trained: IscsNetwork) -> None:
     network.rest.start(std[core:])
     network.z.start(torch.full((network.z.channels,), SPREAD_Z))
 
-    spread = torch.cat([_spread(network.core), _spread(network.rest)])
+    spread = torch.cat([network.core.spread(), network.rest.spread()])
     sizes = network.core.sizes + network.rest.sizes
     for kind in ("weight", "bias"):
         rows = theirs[f"h_s_scale.leave.{kind}"]
@@ -58,15 +58,11 @@ def start_from_iscs(network: UmgmNetwork, trained: IscsNetwork) -> None:
                     value = COARSER * _means(value, mixture.sizes)
                 taken[f"scale_context.{mine}.{layer}.{kind}"] = value
     taken["h_s_scale.level.knots"] = _levels(theirs["h_s_scale.level.knots"], spread, sizes)
-    taken["prior_z.knots"] = _levels(theirs["prior_z.knots"], _spread(network.z), network.z.sizes)
+    taken["prior_z.knots"] = _levels(theirs["prior_z.knots"], network.z.spread(), network.z.sizes)
     for name, value in taken.items():
         if own[name].shape != value.shape:
             raise ValueError(f"{name}: {tuple(own[name].shape)}, trained {tuple(value.shape)}")
         own[name].copy_(value)
-
-
-def _spread(mixture: Mixture) -> Tensor:
-    return torch.cat([bank.spread.flatten() for bank in mixture.banks])
 
 
 def _levels(knots: Tensor, spread: Tensor, sizes: list[int]) -> Tensor:
@@ -77,4 +73,4 @@ def _levels(knots: Tensor, spread: Tensor, sizes: list[int]) -> Tensor:
 
 def _means(rows: Tensor, sizes: list[int]) -> Tensor:
     """The mean of each group's rows of `(channels, ...)`."""
-    return torch.stack([part.mean(0) for part in rows.split(sizes)])
+    return torch.stack([part.mean(0) for part in torch.split(rows, sizes)])

@@ -6,7 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec.entropy.fixedpoint import FixedLayer, depthwise, pixel_shuffle, pointwise, quantise_layer
+from codec.entropy.fixedpoint import (
+    FixedLayer,
+    depthwise,
+    pixel_shuffle,
+    pointwise,
+    quantise_layer,
+    to_fixed,
+)
 from codec.models.context import magnitudes
 from codec.models.iscs import IscsConfig, IscsNetwork
 from codec.models.scales import FixedScales

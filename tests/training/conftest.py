@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 RECIPE = """
-name = "tiny"
+name = "iscs/tiny"
 data = ["photos"]
 precision = "float32"
 network = {M = 8, inner = 8, encoder_blocks = 1, decoder_blocks = 1, Z = 4, hyper = 8, context = 8}
@@ -30,7 +30,7 @@ lr = 1e-3
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("codec.training.loop.KLT_PATCHES", 8)
+    monkeypatch.setattr("codec.training.start.KLT_PATCHES", 8)
     photos = tmp_path / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)
