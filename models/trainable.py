@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from codec.models.hyper import HyperAnalysis
 from codec.models.layers import QUALITY_MAX, RateTable
-from codec.models.transforms import Synthesis
+from codec.models.transforms import Analysis, Synthesis
 
 __all__ = ["AbstractTrainable", "Output", "Rates"]
 
@@ -46,6 +47,8 @@ class AbstractTrainable(nn.Module, ABC):
     """A network of one of the families; `config` is a dataclass of its sizes."""
 
     config: Rates
+    g_a: Analysis
+    h_a: HyperAnalysis
     g_s: Synthesis
     inverse_gain: RateTable
 

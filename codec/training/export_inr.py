@@ -8,20 +8,18 @@ Knows no file of the zoo but the one it adds.
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from codec.models.inr import Inr
 from codec.models.inr.layout import IFCE_LEVELS, LEVELS, PRESETS, Preset, coarser
 from codec.models.inr.parameters import Prior, codes, prior_unit
 from codec.models.inr.tables import laplace_tables, side_tables
-from codec.weights import Entry, Zoo
+from codec.training.ship import ship
 
 __all__ = ["decode_macs", "export", "freeze"]
 
@@ -54,25 +52,14 @@ def export(priors: Path, name: str, zoo: Path, recipe: str) -> Path:
         recipe: how the priors were trained.
     """
     codec = freeze(torch.load(priors, map_location="cpu", weights_only=True))
-    content = save(codec.tensors(), codec.metadata())
-    digest = hashlib.sha256(content).hexdigest()
-    entry = Entry(
-        name=name,
-        family="inr",
-        file=f"{name.replace('/', '-')}-{digest[:8]}.safetensors",
-        sha256=digest,
+    return ship(
+        codec,
+        name,
+        zoo,
         parameters=sum(value.size for prior in codec.priors for value in prior.values.values()),
-        decode_kmac_per_pixel=round(
-            max(decode_macs(prior.preset) for prior in codec.priors) / 1000, 2
-        ),
+        macs=max(decode_macs(prior.preset) for prior in codec.priors),
         recipe=recipe,
-        default=not (zoo / "manifest.json").exists()
-        or all(known.family != "inr" for known in Zoo(zoo).manifest()),
-        streams=codec.streams,
-        layers=codec.layers,
     )
-    Zoo(zoo).add(entry, content)
-    return zoo / entry.file
 
 
 def decode_macs(preset: Preset) -> float:

@@ -156,7 +156,9 @@ def test_a_state_is_saved_now_and_then(
 
 
 def test_a_run_can_grow_the_shipped_weights(recipe: Path) -> None:
-    text = recipe.read_text().replace('name = "iscs/tiny"', 'name = "iscs/tiny"\nstart = "iscs/small"')
+    text = recipe.read_text().replace(
+        'name = "iscs/tiny"', 'name = "iscs/tiny"\nstart = "iscs/small"'
+    )
     lines = [line for line in text.splitlines() if not line.startswith("network")]
     lines.insert(0, "network = {inner = 100, lmbda_max = 0.08}")
     recipe.write_text("\n".join(lines))
