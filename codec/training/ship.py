@@ -20,8 +20,11 @@ __all__ = ["AbstractShippable", "ship"]
 class AbstractShippable(Protocol):
     """A family object that can say what its weight file holds."""
 
-    streams: tuple[str, ...]
     layers: int
+
+    @property
+    def streams(self) -> Sequence[str]:
+        """Names of the sub-streams of a tile."""
 
     def tensors(self) -> dict[str, Tensor]:
         """By name."""

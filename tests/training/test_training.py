@@ -174,7 +174,7 @@ def test_a_run_can_grow_the_shipped_weights(recipe: Path) -> None:
 
 
 def test_a_run_can_start_from_the_shipped_weights(recipe: Path, tmp_path: Path) -> None:
-    text = recipe.read_text().replace('name = "iscs/tiny"', 'name = "iscs/tiny"\nstart = "iscs"')
+    text = 'start = "iscs"\n' + recipe.read_text()
     lines = [line for line in text.splitlines() if not line.startswith("network")]
     recipe.write_text("\n".join(lines))
     plan = read_recipe(recipe)
