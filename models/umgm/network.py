@@ -42,7 +42,7 @@ class UmgmConfig(Rates):
     decoder_blocks: int = 6
     hyper: int = 128
     context: int = 192
-    z: tuple[Shape, ...] = ((32, 2, 256),)
+    z: tuple[Shape, ...] = ((32, 2, 128),)
     core: tuple[Shape, ...] = ((2, 1, 256), (22, 1, 128), (20, 2, 512))
     rest: tuple[Shape, ...] = ((16, 2, 256), (8, 4, 512), (16, 2, 256), (40, 4, 512))
     layers: tuple[int, ...] = (24, 56)
