@@ -11,15 +11,14 @@ import pytest
 from benchmarks import fuzz
 from codec.bitstream import scan
 from codec.errors import BitstreamError
-from codec.weights import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 CORPUS = sorted((ROOT / "tests/corpus").glob("*.bin"))
 
 
-@pytest.fixture(scope="module")
-def seeds():
-    return fuzz.seeds(entry for entry in SHIPPED.manifest() if entry.name == "iscs/small")
+@pytest.fixture(scope="module", params=["iscs/small", "compressai/tiny"])
+def seeds(request):
+    return fuzz.seeds(request.param)
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -52,6 +51,11 @@ def test_a_mutated_stream_is_refused_or_what_it_may_be(mutation, seeds):
         seed = draw.choice(seeds)
         symbols = seed.symbols if mutation in fuzz.DAMAGE else None
         fuzz.judge(mutation(draw, seed, seeds), number, symbols)
+
+
+def test_a_stream_to_start_from_decodes(seeds):
+    for seed in seeds:
+        assert fuzz.judge(seed.stream, 0, seed.symbols) == "decoded"
 
 
 def test_a_case_is_the_same_whenever_it_is_made(seeds):
