@@ -268,7 +268,7 @@ def payload(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> bytes:
     chunks = take_apart(seed.stream)
     at = draw.randrange(len(chunks))
     kind, old = chunks[at]
-    chunks[at] = (kind, _spoilt(draw, old))
+    chunks[at] = (kind, spoilt(draw, old))
     return assemble(chunks)
 
 
@@ -323,7 +323,7 @@ def sub_streams(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> byte
             other = draw.choice(others)
             new = draw.choice([*_tile_streams(draw, other).values()])
         else:
-            new = _spoilt(draw, old)
+            new = spoilt(draw, old)
         streams[name] = new
     chunks[at] = (ChunkType.TILE, pack_streams(streams))
     return assemble(chunks)
@@ -423,7 +423,7 @@ def png(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> bytes:
         head = b"key\0\0" if kind != b"iTXt" else b"key\0\1\0\0\0"
         parts.insert(1, (kind, head + bomb))
     else:
-        parts[place] = (name, _spoilt(draw, body))
+        parts[place] = (name, spoilt(draw, body))
     file = b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         for name, body in parts
@@ -446,7 +446,8 @@ def _flipped(draw: random.Random, old: bytes) -> bytes:
     return bytes(new)
 
 
-def _spoilt(draw: random.Random, old: bytes) -> bytes:
+def spoilt(draw: random.Random, old: bytes) -> bytes:
+    """These bytes with flipped bits, cut, longer, or none of them the same."""
     way = draw.randrange(6)
     if way < 3 and old:
         return _flipped(draw, old)
