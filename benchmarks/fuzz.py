@@ -3,7 +3,8 @@
     python benchmarks/fuzz.py [--count 100000] [--seed 1] [--jobs 2] [--only N]
         [--out benchmarks/results/fuzz.json]
 
-Small streams of every kind of image, from all weights that ship, are mutated in two ways:
+Small streams of every kind of image, from all weights that ship and those of the golden streams of
+families that ship none, are mutated in two ways:
 
 - *damage* leaves the checksums as they were. The stream must be refused, or decode to the symbols
   that it had.
@@ -36,7 +37,7 @@ import time
 import traceback
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -71,10 +72,13 @@ from codec.io.picture import PILLOWS
 from codec.io.writing import write_picture
 from codec.progress import Stopwatch
 from codec.tiling import analyse_tile, geometry_of
-from codec.weights import SHIPPED, Entry
+from codec.weights import SHIPPED, Zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS, VECTORS = ROOT / "tests/corpus", ROOT / "tests/vectors/v1"
+# A family that ships no weights has small ones beside its vectors.
+ZOOS = (SHIPPED, *(Zoo(path.parent) for path in sorted(VECTORS.glob("*/manifest.json"))))
+ZOO_OF = {entry.model_id: zoo for zoo in ZOOS for entry in zoo.manifest()}
 SECONDS, MEGABYTES, START_SECONDS = 10, 1500, 300
 NUMBERS = (
     0, 1, 2, 3, 15, 16, 17, 63, 64, 65, 100, 101, 127, 128, 255, 256, 1023, 1024, 1025, 2048, 4096,
@@ -140,34 +144,42 @@ def _images() -> Iterator[tuple[str, Any, int]]:
         yield f"{width}x{height}", photo[:height, :width], quality
 
 
-def seeds(entries: Iterable[Entry]) -> list[Seed]:
-    """The golden streams of each of these weights; of new ones also one of every kind of image."""
+def seeds(model: str | None = None) -> list[Seed]:
+    """The golden streams of all weights, or of one model's; of new ones every kind of image too."""
     golden = {f"golden {path.stem}": path.read_bytes() for path in sorted(VECTORS.glob("*/*.bin"))}
     found = []
-    for entry in entries:
-        names = SHIPPED.load(entry).streams
+    entries = [(zoo, entry) for zoo in ZOOS for entry in zoo.manifest()]
+    for zoo, entry in entries:
+        if model not in (None, entry.name):
+            continue
+        names = zoo.load(entry).streams
         streams = {
             name: stream
             for name, stream in golden.items()
             if unpack(stream).header.model_id == entry.model_id
         }
-        if entry == SHIPPED.find(entry.name):  # with older weights nothing is encoded any more
+        if entry == zoo.find(entry.name):  # with older weights nothing is encoded any more
             streams |= {
-                name: codec.encode(image, quality=quality, model=entry.name)
+                name: codec.encode(image, quality=quality, model=entry.name, zoo=zoo)
                 for name, image, quality in _images()
             }
             streams |= {
-                f"{w}x{h}, tiles": _tiled(entry.name, w, h) for w, h in ((130, 70), (1, 65))
+                f"{w}x{h}, tiles": _tiled(zoo, entry.name, w, h) for w, h in ((130, 70), (1, 65))
             }
         for name, stream in streams.items():
-            decoded = decode_stream(stream, DecodeOptions(), watch=Stopwatch())
+            decoded = decode_stream(stream, DecodeOptions(zoo=zoo), watch=Stopwatch())
             found.append(Seed(name, entry.name, stream, names, decoded.symbols_sha256))
     return found
 
 
-def _tiled(name: str, width: int, height: int) -> bytes:
+def zoo_of(stream: bytes) -> Zoo:
+    """Where the weights of a stream are; those that ship, if nobody knows them."""
+    return ZOO_OF.get(stream[8:16], SHIPPED)
+
+
+def _tiled(zoo: Zoo, name: str, width: int, height: int) -> bytes:
     """A stream in tiles of 64 x 64, which the encoder makes of large images only."""
-    model = codec.load_model(name, device="cpu")
+    model = codec.load_model(name, device="cpu", zoo=zoo)
     x = torch.from_numpy(data.astronaut()[:height, :width].copy()).permute(2, 0, 1)[None] / 255
     header = replace(model.header(width=width, height=height, quality=50), tile=64)
     chunks = []
@@ -256,7 +268,7 @@ def payload(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> bytes:
     chunks = take_apart(seed.stream)
     at = draw.randrange(len(chunks))
     kind, old = chunks[at]
-    chunks[at] = (kind, _spoilt(draw, old))
+    chunks[at] = (kind, spoilt(draw, old))
     return assemble(chunks)
 
 
@@ -311,7 +323,7 @@ def sub_streams(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> byte
             other = draw.choice(others)
             new = draw.choice([*_tile_streams(draw, other).values()])
         else:
-            new = _spoilt(draw, old)
+            new = spoilt(draw, old)
         streams[name] = new
     chunks[at] = (ChunkType.TILE, pack_streams(streams))
     return assemble(chunks)
@@ -320,7 +332,7 @@ def sub_streams(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> byte
 def symbols(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> bytes:
     """Any symbols at all, soundly coded, for any size."""
     container = unpack(seed.stream)
-    family = model_of(container.header, SHIPPED, "cpu").family
+    family = model_of(container.header, zoo_of(seed.stream), "cpu").family
     made = replace(
         container.header,
         width=draw.randint(1, 100),
@@ -411,7 +423,7 @@ def png(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> bytes:
         head = b"key\0\0" if kind != b"iTXt" else b"key\0\1\0\0\0"
         parts.insert(1, (kind, head + bomb))
     else:
-        parts[place] = (name, _spoilt(draw, body))
+        parts[place] = (name, spoilt(draw, body))
     file = b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         for name, body in parts
@@ -434,7 +446,8 @@ def _flipped(draw: random.Random, old: bytes) -> bytes:
     return bytes(new)
 
 
-def _spoilt(draw: random.Random, old: bytes) -> bytes:
+def spoilt(draw: random.Random, old: bytes) -> bytes:
+    """These bytes with flipped bits, cut, longer, or none of them the same."""
     way = draw.randrange(6)
     if way < 3 and old:
         return _flipped(draw, old)
@@ -500,11 +513,12 @@ def judge(stream: bytes, number: int, symbols: str | None = None) -> str:
     Raises:
         FailedError, or whatever is no CodecError.
     """
-    whole = DecodeOptions()
+    zoo = zoo_of(stream)
+    whole = DecodeOptions(zoo=zoo)
     part = replace(whole, allow_partial=True)
     ways = (whole, part, replace(whole, layers=0), replace(whole, region=(0, 0, 1, 1)))
     with _refusal() as info_refused:
-        codec.info(stream)
+        codec.info(stream, zoo=zoo)
     if symbols is not None:
         with _refusal():  # part of a chunk has no checksum: no promise about its symbols
             decode_stream(stream, part, watch=Stopwatch())
@@ -677,7 +691,8 @@ def main() -> None:
     parser.add_argument("--only", type=int, metavar="N", help="repeat one case, here")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/fuzz.json")
     options = parser.parse_args()
-    known = seeds(SHIPPED.manifest())
+    begun = origin()  # before the run: what is committed or changed meanwhile was not tried
+    known = seeds()
     if options.only is not None:
         case = make_case(known, options.seed, options.only)
         print(f"{case.mutation} of {case.seed.name}, {case.seed.model}: {len(case.stream)} bytes")
@@ -688,8 +703,8 @@ def main() -> None:
     seconds = time.perf_counter() - started
     result = {
         "command": f"python benchmarks/fuzz.py --count {options.count} --seed {options.seed}",
-        **origin(),
-        "weights": [entry.sha256 for entry in SHIPPED.manifest()],
+        **begun,
+        "weights": [entry.sha256 for zoo in ZOOS for entry in zoo.manifest()],
         "seeds": len(known),
         "limits": {"seconds": SECONDS, "mb_above_start": MEGABYTES},
         "jobs": options.jobs,

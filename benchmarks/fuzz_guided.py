@@ -1,30 +1,34 @@
 """Mutations that coverage guides, for atheris: the same promises as in `benchmarks/fuzz.py`.
 
     pip install atheris
-    python benchmarks/fuzz_guided.py -runs=100000 -max_len=2000 FOLDER tests/corpus
+    python benchmarks/fuzz_guided.py TARGET FOLDER -runs=100000 -max_len=2000
 
-atheris puts what it finds into FOLDER. Checksums are made right before a stream is decoded, or
-hardly any mutation would be.
+TARGET is `stream`, `container`, or a family, whose decoder then gets the bytes of a tile
+(`benchmarks/fuzz_targets.py`). FOLDER gets the golden streams to start from and what is found to
+reach new code; what breaks a promise goes to the working directory as `crash-HASH`.
 """
 
 import sys
-from contextlib import suppress
+from pathlib import Path
 
 import atheris
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 with atheris.instrument_imports(include=["codec"]):
-    from fuzz import assemble, judge, take_apart
-
-    from codec.errors import CodecError
+    from benchmarks.fuzz_targets import NAMES, starts, target
 
 
-def target(stream: bytes) -> None:
-    """One input."""
-    with suppress(CodecError):  # what cannot be taken apart is judged as it is
-        stream = assemble(take_apart(stream))
-    judge(stream, len(stream))
+def main() -> None:
+    """Fuzz until atheris has had enough; it ends the process."""
+    if len(sys.argv) < 3 or sys.argv[1] not in NAMES:
+        sys.exit(f"want one of {', '.join(NAMES)}, a folder, and options of atheris")
+    name, folder = sys.argv.pop(1), Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, start in enumerate(starts(name)):
+        (folder / f"start-{number}").write_bytes(start)
+    atheris.Setup(sys.argv, target(name))
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    atheris.Setup(sys.argv, target)
-    atheris.Fuzz()
+    main()

@@ -7,19 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import fuzz
-from codec.bitstream import scan
+from benchmarks import fuzz, fuzz_targets
+from codec.bitstream import scan, unpack
 from codec.errors import BitstreamError
-from codec.weights import SHIPPED
+from codec.registry import family_by_name
 
 ROOT = Path(__file__).parents[1]
 CORPUS = sorted((ROOT / "tests/corpus").glob("*.bin"))
 
 
-@pytest.fixture(scope="module")
-def seeds():
-    return fuzz.seeds(entry for entry in SHIPPED.manifest() if entry.name == "iscs/small")
+@pytest.fixture(scope="module", params=["iscs/small", "compressai/tiny"])
+def seeds(request):
+    return fuzz.seeds(request.param)
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -54,6 +55,11 @@ def test_a_mutated_stream_is_refused_or_what_it_may_be(mutation, seeds):
         fuzz.judge(mutation(draw, seed, seeds), number, symbols)
 
 
+def test_a_stream_to_start_from_decodes(seeds):
+    for seed in seeds:
+        assert fuzz.judge(seed.stream, 0, seed.symbols) == "decoded"
+
+
 def test_a_case_is_the_same_whenever_it_is_made(seeds):
     for number in range(40):
         assert fuzz.make_case(seeds, 1, number) == fuzz.make_case(seeds, 1, number)
@@ -81,6 +87,35 @@ def scan_fails(stream):
 def test_a_stream_that_decodes_to_other_symbols_is_noticed(seeds):
     with pytest.raises(fuzz.FailedError, match="silent wrong output"):
         fuzz.judge(seeds[0].stream, 0, seeds[1].symbols)
+
+
+@pytest.mark.parametrize("name", fuzz_targets.NAMES)
+def test_a_target_takes_sound_and_mutated_bytes(name):
+    target = fuzz_targets.target(name)
+    draw = random.Random(f"tests/{name}")
+    starts = fuzz_targets.starts(name)
+    assert len(starts) >= 5
+    for start in [*starts, b""]:
+        target(start)
+    for _ in range(50):
+        target(fuzz.spoilt(draw, draw.choice(starts)))
+
+
+@pytest.mark.parametrize("name", sorted(fuzz_targets.GOLDEN))
+def test_a_family_s_target_reaches_its_pixels_and_looks_at_them(name, monkeypatch):
+    family = family_by_name(name).load()
+    monkeypatch.setattr(family, "synthesise", lambda *_: torch.zeros(1, 3, 1, 1))
+    target = fuzz_targets.target(name)
+    noticed = 0
+    for start in fuzz_targets.starts(name):
+        try:
+            target(start)
+        except fuzz.FailedError:
+            noticed += 1
+    # The picture of one pixel has nothing wrong with it.
+    assert noticed == len(fuzz_targets.starts(name)) - sum(
+        unpack(stream).header.width == 1 for stream in fuzz_targets.GOLDEN[name]
+    )
 
 
 def test_a_worker_that_dies_or_hangs_is_a_failure_of_its_case_and_the_rest_goes_on(monkeypatch):

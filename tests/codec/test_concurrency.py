@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+VECTORS = Path(__file__).parents[1] / "vectors/v1"
 
 START = """
 import io
@@ -50,10 +53,49 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     assert pool.map_async(both, range(8)).get(timeout=100) == alone
 """
 
+# Fits share kernels and optimisers, and take seconds.
+FITS = """
+def fit(number):
+    return codec.encode(PHOTO[number : number + 24, :32], quality=40 + 20 * number, model="inr")
+
+
+with ThreadPoolExecutor(2) as pool:
+    assert list(pool.map(fit, range(2))) == [fit(number) for number in range(2)]
+"""
+
+GOLDEN = """
+import json
+from pathlib import Path
+from codec.api import DecodeOptions, decode_stream
+from codec.progress import Stopwatch
+from codec.weights import SHIPPED, Zoo
+
+paths = sorted(Path(sys.argv[1]).glob("*/*.bin"))
+assert len({path.parent for path in paths}) >= 3
+ready = threading.Barrier(8)
+
+
+def symbols(path):
+    zoo = Zoo(path.parent) if (path.parent / "manifest.json").exists() else SHIPPED
+    stream = path.read_bytes()
+    return decode_stream(stream, DecodeOptions(zoo=zoo), watch=Stopwatch()).symbols_sha256
+
+
+def all_of_them(first):
+    ready.wait()
+    return {path: symbols(path) for path in paths[first:] + paths[:first]}
+
+
+expected = {p: json.loads(p.with_suffix(".json").read_text())["symbols_sha256"] for p in paths}
+with ThreadPoolExecutor(8) as pool:
+    for found in pool.map(all_of_them, range(8)):
+        assert found == expected
+"""
+
 
 def run(code):
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", START + code],
+        [sys.executable, "-W", "ignore", "-c", START + code, str(VECTORS)],
         capture_output=True,
         text=True,
         check=False,
@@ -63,6 +105,14 @@ def run(code):
 
 def test_eight_threads_at_once_give_what_one_gives():
     run(THREADS)
+
+
+def test_two_fits_at_once_give_what_one_gives():
+    run(FITS)
+
+
+def test_eight_threads_at_once_decode_the_golden_streams_of_every_family():
+    run(GOLDEN)
 
 
 def test_forked_processes_give_what_one_gives():
