@@ -54,6 +54,18 @@ def test_a_mutated_stream_is_refused_or_what_it_may_be(mutation, seeds):
         fuzz.judge(mutation(draw, seed, seeds), number, symbols)
 
 
+SHIPS = sorted({entry.family for entry in SHIPPED.manifest()})
+
+
+@pytest.mark.parametrize("family", SHIPS)
+def test_symbols_that_are_made_up_make_a_sound_stream_of_every_family(family):
+    stream = (fuzz.VECTORS / family / "photo.bin").read_bytes()
+    draw, seed = random.Random(family), fuzz.Seed("", family, stream, (), "")
+    found = {fuzz.symbols(draw, seed, [seed]) for _ in range(8)}
+    assert {fuzz.judge(made, 0) for made in found} == {"decoded"}
+    assert len(found) == 8
+
+
 def test_a_case_is_the_same_whenever_it_is_made(seeds):
     for number in range(40):
         assert fuzz.make_case(seeds, 1, number) == fuzz.make_case(seeds, 1, number)
