@@ -38,11 +38,11 @@ import traceback
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -66,10 +66,20 @@ from codec.bitstream import (
     unpack_streams,
 )
 from codec.engine import model_of
-from codec.entropy import Encoder, Silence
+from codec.entropy import (
+    AbstractCausalModel,
+    AbstractCoder,
+    AbstractStream,
+    Encoder,
+    IntArray,
+    Method,
+    Silence,
+    Tables,
+)
 from codec.errors import CodecError
 from codec.io.picture import PILLOWS
 from codec.io.writing import write_picture
+from codec.models.base import AbstractFamily, Symbols, TileGeometry
 from codec.progress import Stopwatch
 from codec.tiling import analyse_tile, geometry_of
 from codec.weights import SHIPPED, Zoo
@@ -351,12 +361,39 @@ def symbols(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> bytes:
     encoder = Encoder()
     try:
         family.traverse(encoder, some, geometry)
-    except CodecError:  # networks of `inr` have a syntax, and its latents a range
+    except CodecError:  # not all numbers are: networks of `inr` have a syntax, codes a codeword
         encoder = Encoder()
-        latents = np.clip(some["latents"], -2048, 2047)
-        family.traverse(encoder, {**silent, "latents": latents}, geometry)
+        family.traverse(encoder, _allowed(family, geometry, numbers) or silent, geometry)
     tile = Chunk(ChunkType.TILE, pack_streams(encoder.finish()))
     return pack(made, [*(c for c in container.chunks if c.type != ChunkType.TILE), tile])
+
+
+@final
+class _Dice(AbstractCoder, AbstractStream):
+    """A decoder of nothing: any symbols for which tables have an entry."""
+
+    def __init__(self, numbers: np.random.Generator) -> None:
+        self._numbers = numbers
+
+    def open(self, name: str, method: Method) -> AbstractStream:
+        return self
+
+    def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
+        entries = self._numbers.integers(tables.sizes[indexes] - 1, dtype=np.int32)
+        return tables.offsets[indexes] + entries
+
+    def code_causal(self, symbols: IntArray | None, model: AbstractCausalModel) -> IntArray:
+        return self._numbers.integers(-2048, 2048, model.count, np.int32)
+
+
+def _allowed(
+    family: AbstractFamily, geometry: TileGeometry, numbers: np.random.Generator
+) -> Symbols | None:
+    """Symbols that `family` does not refuse, found by trying; None if that is too rare."""
+    for _ in range(100):  # of `inr`, whose exponents have limits of their own, each sixth
+        with suppress(CodecError):
+            return family.traverse(_Dice(numbers), None, geometry)
+    return None
 
 
 def lengths(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> bytes:

@@ -1,6 +1,7 @@
 """Seconds to encode and decode one photograph, against CompressAI's mbt2018-mean in the same run.
 
-    python benchmarks/speed.py PHOTO [--threads 2] [--runs 7] [--out benchmarks/results/speed.json]
+    python benchmarks/speed.py PHOTO [--models A,B] [--threads 2] [--runs 7]
+        [--out benchmarks/results/speed.json]
 
 Loading and process start are left out; entropy coding is in. Networks of CompressAI are untrained
 here, which costs the same work; if it cannot be imported, its figures are missing. Medians of the
@@ -24,6 +25,7 @@ import torch
 from PIL import Image
 
 import codec
+from codec.benchmark.cli import names
 
 MODELS = ("iscs/base", "iscs/small")
 QUALITY = 50
@@ -70,6 +72,7 @@ def main() -> None:
     """Print one JSON object, and write it where `--out` says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photo", type=Path)
+    parser.add_argument("--models", type=names, default=MODELS, metavar="A,B")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--out", type=Path)
@@ -81,7 +84,7 @@ def main() -> None:
     x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     works: dict[str, Callable[[], Any]] = {}
     sizes = {}
-    for name in MODELS:
+    for name in options.models:
         model = codec.load_model(name, device="cpu")
         stream = model.compress(x, quality=QUALITY)
         sizes[name] = len(stream)
@@ -90,7 +93,7 @@ def main() -> None:
     times = measure(works | peer(x), options.runs)
     ratios = {
         name: times[f"{name} decode"]["median"] / times["mbt2018_mean decode"]["median"]
-        for name in MODELS
+        for name in options.models
         if "mbt2018_mean decode" in times
     }
     result = {

@@ -12,7 +12,7 @@ import torch
 from benchmarks import fuzz, fuzz_targets
 from codec.bitstream import scan, unpack
 from codec.errors import BitstreamError
-from codec.registry import family_by_name
+from codec.registry import FAMILIES, family_by_name
 
 ROOT = Path(__file__).parents[1]
 CORPUS = sorted((ROOT / "tests/corpus").glob("*.bin"))
@@ -58,6 +58,15 @@ def test_a_mutated_stream_is_refused_or_what_it_may_be(mutation, seeds):
 def test_a_stream_to_start_from_decodes(seeds):
     for seed in seeds:
         assert fuzz.judge(seed.stream, 0, seed.symbols) == "decoded"
+
+
+@pytest.mark.parametrize("family", [family.name for family in FAMILIES])
+def test_symbols_that_are_made_up_make_a_sound_stream_of_every_family(family):
+    stream = (fuzz.VECTORS / family / "photo.bin").read_bytes()
+    draw, seed = random.Random(family), fuzz.Seed("", family, stream, (), "")
+    found = {fuzz.symbols(draw, seed, [seed]) for _ in range(8)}
+    assert {fuzz.judge(made, 0) for made in found} == {"decoded"}
+    assert len(found) == 8
 
 
 def test_a_case_is_the_same_whenever_it_is_made(seeds):

@@ -1,4 +1,4 @@
-"""Training: a recipe in, weights out, in as many pieces as it takes. Knows `iscs` so far."""
+"""Training: a recipe in, weights out, in as many pieces as it takes. Knows `iscs` and `umgm`."""
 
 from codec.training.loop import run
 
