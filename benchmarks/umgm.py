@@ -1,6 +1,6 @@
 """What each part of `umgm` is worth, and what its codes look like.
 
-    python benchmarks/umgm.py TRAIN KODAK [--samples 3200] [--out benchmarks/results/umgm.json]
+    python benchmarks/umgm.py TRAIN KODAK [--samples 3200] [--part ablation] [--out FILE]
 
 Two tables. `ablation`: on the transforms of `iscs/base`, which stay, and latents cached from TRAIN,
 each row trains for the same samples in the same order and adds one part to the row before it.
@@ -166,11 +166,21 @@ def curve(network: UmgmNetwork, code: Code, images: Sequence[Tensor]) -> list[li
     return points
 
 
-def ablation(
-    base: UmgmNetwork, patches: Patches, images: Sequence[Tensor], samples: int
-) -> Iterator[dict[str, Any]]:
+def start() -> UmgmNetwork:
+    """What training starts from."""
+    trained = SHIPPED.load(SHIPPED.find("iscs/base"))
+    assert isinstance(trained, Iscs)
+    config = UmgmConfig()
+    torch.manual_seed(1)
+    network = UmgmNetwork(config)
+    start_from_iscs(network, trained.thaw().respan(config.lmbda_min, config.lmbda_max))
+    return network
+
+
+def ablation(folder: Path, images: Sequence[Tensor], samples: int) -> Iterator[dict[str, Any]]:
     """The rows, one after the other; BD-rates against the first."""
-    data = cached_latents(base, patches)
+    base = start()
+    data = cached_latents(base, Patches(read_photos([folder]), torch.device("cpu")))
     anchor = None
     for name, parts in (
         ("plain VQ: Gaussian codewords, the nearest, one table a group", ""),
@@ -186,7 +196,7 @@ def ablation(
         network = copy.deepcopy(base).requires_grad_(False)
         moved = network.entropy_parameters()
         if "cascade" not in has:
-            moved = [p for bank in (*banks(network),) for p in bank.parameters()]
+            moved = [p for bank in banks(network) for p in bank.parameters()]
         for parameter in moved:
             parameter.requires_grad_(True)
         if "integers" not in has:
@@ -205,8 +215,10 @@ def ablation(
         yield {"row": name, "bd_rate": round(bd_rate(anchor, points), 2), "curve": points}
 
 
-def codes(codec: Umgm, images: Sequence[Tensor]) -> Iterator[dict[str, Any]]:
+def codes(images: Sequence[Tensor]) -> Iterator[dict[str, Any]]:
     """What the shipped weights choose, at each quality: use, perplexity and bits."""
+    codec = SHIPPED.load(SHIPPED.find("umgm"))
+    assert isinstance(codec, Umgm)
     coding, used = codec.coding, set()
     sizes = np.concatenate([book.sizes for book in (coding.z, coding.core, coding.rest)])
     for quality in QUALITIES:
@@ -247,36 +259,22 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("kodak", type=Path)
     parser.add_argument("--samples", type=int, default=3200)
+    parser.add_argument("--part", choices=("codes", "ablation"), help="the one to measure again")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/umgm.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
 
-    patches = Patches(read_photos([options.train]), torch.device("cpu"))
     images = [torch.from_numpy(photo)[None].float() / 255 for photo in read_photos([options.kodak])]
-    trained = SHIPPED.load(SHIPPED.find("iscs/base"))
-    assert isinstance(trained, Iscs)
-    config = UmgmConfig()
-    torch.manual_seed(1)
-    base = UmgmNetwork(config)
-    start_from_iscs(base, trained.thaw().respan(config.lmbda_min, config.lmbda_max))
-    result: dict[str, Any] = {
-        "command": f"python benchmarks/umgm.py TRAIN KODAK --samples {options.samples}",
-        **origin(),
-        "images": len(images),
-        "samples": options.samples,
-        "ablation": [],
-        "codes": [],
+    parts: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "codes": lambda: codes(images),
+        "ablation": lambda: ablation(options.train, images[::3], options.samples),
     }
-    entry = SHIPPED.find("umgm")
-    shipped = SHIPPED.load(entry)
-    assert isinstance(shipped, Umgm)
-    result["weights"] = entry.sha256
-    for part, rows in (
-        ("codes", codes(shipped, images)),
-        ("ablation", ablation(base, patches, images[::3], options.samples)),
-    ):
-        for row in rows:
-            result[part].append(row)
+    result: dict[str, Any] = json.loads(options.out.read_text()) if options.part else {}
+    for part in [options.part] if options.part else list(parts):
+        command = f"python benchmarks/umgm.py TRAIN KODAK --samples {options.samples}"
+        result[part] = {"command": command, **origin(), "rows": []}
+        for row in parts[part]():
+            result[part]["rows"].append(row)
             print({key: value for key, value in row.items() if key != "curve"}, flush=True)
             options.out.write_text(json.dumps(result, indent=1) + "\n")
 
