@@ -24,6 +24,7 @@ __all__ = [
 Layers: TypeAlias = Mapping[str, FixedLayer]
 
 
+@torch.no_grad()
 def freeze_layers(part: nn.Module, names: Sequence[str]) -> Layers:
     """The nearest integers to some convolutions of `part`, 1x1 or depthwise."""
     found = {}

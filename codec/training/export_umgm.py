@@ -19,7 +19,7 @@ from codec.models.umgm.codebooks import Codebooks
 __all__ = ["fit_codebooks"]
 
 QUALITIES = range(0, QUALITY_MAX + 1, 10)
-ROUNDS = 2  # other tables choose other codewords
+ROUNDS = 1
 
 
 @final
