@@ -222,6 +222,27 @@ def test_bits_move_levels_tables_and_input() -> None:
     assert (x.grad * x.sign()).mean() > 0
 
 
+def test_a_level_moves_by_the_difference_of_its_neighbours_bits_alone() -> None:
+    mixture = varied()
+    x, levels = inputs(mixture)
+    found = mixture(x, levels)
+    found.bits.sum().backward()
+    assert levels.grad is not None
+    for own, level, grad, words, table in zip(
+        by_group(mixture, found.x_hat.detach()),
+        levels.detach().unbind(1),
+        levels.grad.unbind(1),
+        words_of(mixture),
+        tables_of(mixture),
+        strict=True,
+    ):
+        codes = (own[..., None, :] - words).square().sum(4).argmin(3)
+        inside = (level > 0) & (level < LEVELS - 1)
+        low = level.floor().clamp(0, LEVELS - 2).long()
+        expected = table[low + 1, codes] - table[low, codes]
+        assert torch.allclose(expected[inside], grad[inside], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("level", "end", "x", "pulled"),
     [
