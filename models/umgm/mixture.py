@@ -33,6 +33,7 @@ __all__ = [
 LEVELS = 32
 LEVEL_STEP = 0.25  # of the natural logarithm of the spread
 LEVEL_UNIT = 20  # the level at which a group's spread is `exp(spread)` itself
+STD_MIN = 0.01  # steps; a channel that never moves has a logarithm too
 SCALE_MIN, SCALE_MAX = 0.11, 256.0  # of the Gaussian that stands in for codewords; steps
 
 Shape: TypeAlias = tuple[int, int, int]  # groups, dimensions of each, codewords of each
@@ -184,7 +185,8 @@ class Mixture(nn.Module):
         """
         for bank, channels, _ in self.pieces():
             groups, dimensions, count = bank.shape
-            for g, own in enumerate(std[channels].reshape(groups, dimensions)):
+            sizes = std[channels].clamp(min=STD_MIN).reshape(groups, dimensions)
+            for g, own in enumerate(sizes):
                 bank.codewords[g] = likely_integers(own, count, generator)
                 bank.spread[g] = own.log()
 

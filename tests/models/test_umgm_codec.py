@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from codec.entropy import BitCounter, Decoder, Encoder, IntArray, Method, code_lengths
+from codec.entropy import (
+    AbstractStream,
+    BitCounter,
+    Decoder,
+    Encoder,
+    IntArray,
+    Method,
+    code_lengths,
+)
 from codec.errors import BitstreamError
 from codec.models.base import Halo, TileGeometry
 from codec.models.frozen import (
@@ -150,6 +158,7 @@ def test_integer_codewords_are_whole_in_256ths_even_where_half_precision_is_coar
     mixture = tiny().z
     with torch.no_grad():
         mixture.banks[0].codewords.mul_(17.23)
+        mixture.banks[0].codewords[0, :3].mul_(0.01)
     books = Codebooks.freeze(mixture, integer=True)
     values = books.banks[0].double() * 256
     assert values.abs().max() > 8 * 256
@@ -178,6 +187,38 @@ def test_the_frozen_codec_is_the_network() -> None:
     codec.traverse(counter, symbols, GEOMETRY)
     # Between two levels the network takes the mean of their bits, which is more than those of one.
     assert counter.bits == pytest.approx(coded.bits.item(), rel=0.1)
+
+
+def test_codes_are_chosen_with_the_tables_that_code_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = Umgm.freeze(tiny())
+    chosen, coded = [], []
+    nearest, code = Codebooks.nearest, Codebooks.code
+
+    def watch_nearest(books: Codebooks, x: torch.Tensor, levels: IntArray) -> IntArray:
+        chosen.append(levels.copy())
+        return nearest(books, x, levels)
+
+    def watch_code(
+        books: Codebooks,
+        stream: AbstractStream,
+        given: IntArray | None,
+        levels: IntArray,
+        part: slice = slice(None),
+    ) -> IntArray:
+        coded.append(levels.copy())
+        return code(books, stream, given, levels, part)
+
+    monkeypatch.setattr(Codebooks, "nearest", watch_nearest)
+    monkeypatch.setattr(Codebooks, "code", watch_code)
+    streams_of(codec)
+    even = np.zeros((8, 12), bool)
+    even[::2, ::2] = True
+    z, first, then, rest = chosen
+    for found, expected in zip(
+        coded, (z, first[:, even], then[:, ~even], rest[:1], rest[1:]), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+    assert (first != then).any()
 
 
 def test_weights_out_of_a_file_code_the_same() -> None:

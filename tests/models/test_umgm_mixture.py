@@ -362,3 +362,10 @@ def test_a_mixture_starts_with_the_likeliest_integers_and_the_spread_it_was_told
         assert len(words.unique(dim=0)) == len(words)
     wide, narrow = words_of(mixture)[-1], words_of(mixture)[2]
     assert wide.abs().max() >= narrow.abs().max()
+
+
+def test_channels_that_never_move_start_like_others() -> None:
+    mixture = Mixture(((1, 2, 9),))
+    mixture.start(torch.zeros(2))
+    assert torch.equal(mixture.banks[0].codewords[0, 0], torch.zeros(2))
+    assert mixture.spread().isfinite().all()
