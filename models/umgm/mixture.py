@@ -28,6 +28,7 @@ __all__ = [
     "Quantised",
     "Shape",
     "likely_integers",
+    "nearest",
 ]
 
 LEVELS = 32

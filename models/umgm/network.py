@@ -26,7 +26,7 @@ from codec.models.trainable import AbstractTrainable, Output, Rates
 from codec.models.transforms import Analysis, Synthesis
 from codec.models.umgm.mixture import LEVEL_UNIT, Mixture, Quantised, Shape
 
-__all__ = ["UmgmConfig", "UmgmNetwork", "every_other", "lattice_masks"]
+__all__ = ["Coded", "UmgmConfig", "UmgmNetwork", "every_other", "lattice_masks"]
 
 
 @dataclass(frozen=True)
