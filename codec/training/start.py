@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -68,4 +68,7 @@ def _umgm(recipe: Recipe, _: Draw) -> UmgmNetwork:
 
 
 def _shipped(name: str) -> IscsNetwork:
-    return cast("Iscs", SHIPPED.load(SHIPPED.find(name))).thaw()
+    codec = SHIPPED.load(SHIPPED.find(name))
+    if not isinstance(codec, Iscs):
+        raise UsageError(f"start: want weights of iscs, got {name!r}")
+    return codec.thaw()

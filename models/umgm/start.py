@@ -32,6 +32,7 @@ def start_from_iscs(network: UmgmNetwork, trained: IscsNetwork) -> None:
     Raises:
         ValueError: the sizes differ.
     """
+    _check(network, trained)
     theirs, own = trained.state_dict(), network.state_dict()
     taken = {name: theirs[name] for name in own if name.startswith(ALIKE)}
     for name in own:
@@ -60,9 +61,16 @@ def start_from_iscs(network: UmgmNetwork, trained: IscsNetwork) -> None:
     taken["h_s_scale.level.knots"] = _levels(theirs["h_s_scale.level.knots"], spread, sizes)
     taken["prior_z.knots"] = _levels(theirs["prior_z.knots"], network.z.spread(), network.z.sizes)
     for name, value in taken.items():
-        if own[name].shape != value.shape:
-            raise ValueError(f"{name}: {tuple(own[name].shape)}, trained {tuple(value.shape)}")
         own[name].copy_(value)
+
+
+def _check(network: UmgmNetwork, trained: IscsNetwork) -> None:
+    names = ("inner", "encoder_blocks", "decoder_blocks", "hyper", "context")
+    own = {name: getattr(network.config, name) for name in names}
+    own |= {"M": len(network.std), "Z": network.z.channels, "core": network.core_channels}
+    theirs = {name: getattr(trained.config, name) for name in own}
+    if own != theirs:
+        raise ValueError(f"sizes: {own} do not fit the trained {theirs}")
 
 
 def _levels(knots: Tensor, spread: Tensor, sizes: list[int]) -> Tensor:

@@ -1,6 +1,7 @@
 """`umgm` begins as trained `iscs`, trains, and ends in a zoo."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,15 @@ def test_umgm_starts_as_iscs() -> None:
 
 @pytest.mark.parametrize(
     "recipe",
-    [plan("new/tiny"), plan(inner=100), plan(layers=(64, 63))],
-    ids=["family", "sizes", "layers"],
+    [
+        plan("new/tiny"),
+        plan(inner=100),
+        plan(encoder_blocks=1),
+        plan(z=((16, 2, 16),)),
+        plan(layers=(64, 63)),
+        replace(plan(), start="inr"),
+    ],
+    ids=["family", "inner", "blocks", "z", "layers", "start"],
 )
 def test_a_start_that_does_not_fit_is_refused(recipe: Recipe) -> None:
     with pytest.raises(UsageError):
