@@ -50,7 +50,9 @@ class AbstractTrainable(nn.Module, ABC):
     g_a: Analysis
     h_a: HyperAnalysis
     g_s: Synthesis
+    gain: RateTable  # natural logarithms; y is coded in steps of exp(-gain)
     inverse_gain: RateTable
+    std: Tensor  # `(M,)` each latent's usual size
 
     @abstractmethod
     def forward(self, x: Tensor, quality: Tensor) -> Output:

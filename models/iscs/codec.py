@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from codec.entropy import (
     AbstractCoder,
@@ -30,7 +29,8 @@ from codec.entropy import (
     gaussian_tables,
 )
 from codec.entropy.fixedpoint import to_fixed
-from codec.models.base import SHORT, AbstractFamily, Halo, Search, Symbols, TileGeometry
+from codec.models.autoencoder import AbstractAutoencoder, hyper_size, latent_size
+from codec.models.base import SHORT, Halo, Search, Symbols, TileGeometry
 from codec.models.iscs.network import (
     LEVELS,
     IscsConfig,
@@ -42,7 +42,6 @@ from codec.models.iscs.steps import STEPS
 from codec.models.layers import QUALITY_MAX
 from codec.models.quantize import dead_zone, round_towards_zero
 from codec.models.scales import FixedScales
-from codec.models.transforms import STRIDE, reach
 
 __all__ = ["Coding", "Iscs"]
 
@@ -78,27 +77,22 @@ class Coding:
 
 
 @final
-class Iscs(AbstractFamily):
+class Iscs(AbstractAutoencoder):
     """A trained `iscs`. `network` supplies the float halves, `coding` everything integer.
 
     Only the float parts may sit on another device; z and tables are computed on the CPU.
     """
 
-    stride = STRIDE
-    tile_multiple = 64
+    network: IscsNetwork
 
     def __init__(self, network: IscsNetwork, coding: Coding) -> None:
         """network: taken over; it has lost the parts that `coding` replaces."""
-        self.network = network.eval().requires_grad_(False)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._device = network.std.device
+        super().__init__(network)
         self.coding = coding
         self._core = network.config.core
         groups = network.config.groups
         self.streams = ("z", *(f"y{g}" for g in range(len(groups)))) if groups else ("z", "y")
         self.layers = len(groups[1:])
-        blocks = max(network.config.encoder_blocks, network.config.decoder_blocks)
-        self.halo = reach(blocks)
 
     @classmethod
     @torch.no_grad()
@@ -127,13 +121,6 @@ class Iscs(AbstractFamily):
         network.prior_z.fit(torch.from_numpy(self.coding.prior_z).double())
         return network
 
-    def to(self, device: torch.device) -> Iscs:
-        """The same codec with its float weights on `device`."""
-        moved = copy.copy(self)
-        moved.network = copy.deepcopy(self.network).to(device)
-        moved._device = device
-        return moved
-
     # ---- encoder only
 
     @torch.no_grad()
@@ -141,20 +128,8 @@ class Iscs(AbstractFamily):
         self, x: Tensor, geometry: TileGeometry, halo: Halo, search: Search = SHORT
     ) -> Symbols:
         """Turn pixels into the symbols of one tile; see `AbstractFamily.analyse`."""
-        network, stride = self.network, self.stride
-        h, w = self._latent_size(geometry)
-        quality = self._quality(geometry)
-        bottom, right = -x.shape[2] % stride, -x.shape[3] % stride
-        x = functional.pad(x.to(self._device), (0, right, 0, bottom), mode="replicate")
-        x = x.contiguous(memory_format=torch.channels_last)
-        top, left = halo.top // stride, halo.left // stride
-        y = network.g_a(x, quality)[:, :, top : top + h, left : left + w]
-        gain = network.gain(quality).exp()
-        norm = gain * network.std[:, None, None]
-        y = y * gain
-
-        padded = functional.pad(y, (0, -w % 4, 0, -h % 4))
-        z_hat = torch.round(network.h_a(padded, norm)).clamp(-SYMBOL_MAX, SYMBOL_MAX)
+        x, y, z_real = self._latents(x, geometry, halo)
+        z_hat = torch.round(z_real).clamp(-SYMBOL_MAX, SYMBOL_MAX)
         z = _integers(z_hat[0])
         if search.effort:
             own = x[:, :, halo.top :, halo.left :][:, :, : geometry.height, : geometry.width]
@@ -166,7 +141,7 @@ class Iscs(AbstractFamily):
     def _quantise(self, y: Tensor, z: IntArray, geometry: TileGeometry) -> Found:
         """Round latents `(1, M, h, w)`, and say what they decode to."""
         network, coding = self.network, self.coding
-        h, w = self._latent_size(geometry)
+        h, w = latent_size(geometry)
         said = coding.scales.of_z(to_fixed(z), geometry.quality, h, w)
         symbols = np.zeros((network.config.M, h, w), np.int32)
 
@@ -185,7 +160,7 @@ class Iscs(AbstractFamily):
         self, x: Tensor, y: Tensor, z: IntArray, geometry: TileGeometry, search: Search
     ) -> Found:
         """`refine` for the pixels x `(1, 3, height, width)` of a tile."""
-        quality = self._quality(geometry)
+        quality = self._quality(geometry.quality)
         inverse = self.network.inverse_gain(quality).exp()
 
         def synthesise(y_hat: Tensor) -> Tensor:
@@ -216,8 +191,8 @@ class Iscs(AbstractFamily):
     ) -> Symbols:
         """Code z, the core step by step, the groups; the same call in all directions."""
         coding, core = self.coding, self._core
-        size = self._hyper_size(geometry)
-        h, w = self._latent_size(geometry)
+        size = hyper_size(geometry)
+        h, w = latent_size(geometry)
         tables, channels = coding.of_z(geometry.quality)
         given = None if symbols is None else symbols["z"]
         stream = coder.open("z", Method.RANGE)
@@ -271,9 +246,9 @@ class Iscs(AbstractFamily):
         1 and 0 elsewhere: the encoder rounds there, the decoder looks them up.
         """
         network, core = self.network, self._core
-        h, w = self._latent_size(geometry)
-        quality = self._quality(geometry)
-        norm = network.gain(quality).exp() * network.std[:, None, None]
+        h, w = latent_size(geometry)
+        quality = self._quality(geometry.quality)
+        norm = self._norm(geometry)
         z_hat = torch.from_numpy(z).to(self._device, torch.float32)[None]
         features = network.h_s_mean.features(z_hat)[:, :, :h, :w]
         features = features.contiguous(memory_format=torch.channels_last)
@@ -295,40 +270,18 @@ class Iscs(AbstractFamily):
     @torch.inference_mode()
     def dequantise(self, symbols: Symbols, geometry: TileGeometry) -> Tensor:
         """Symbols of one tile to latents in natural units, `(1, M, h, w)`."""
-        size = self._latent_size(geometry)
-        z = symbols["z"].reshape(-1, *self._hyper_size(geometry))
+        size = latent_size(geometry)
+        z = symbols["z"].reshape(-1, *hyper_size(geometry))
         y = torch.from_numpy(symbols["y"].reshape(1, -1, *size)).to(self._device, torch.float32)
         y_hat = self._means(z, geometry, lambda part, _k, _mean, mask: y[:, part] * mask)
-        latents: Tensor = y_hat * self.network.inverse_gain(self._quality(geometry)).exp()
+        latents: Tensor = y_hat * self.network.inverse_gain(self._quality(geometry.quality)).exp()
         return latents
-
-    @torch.inference_mode()
-    def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:
-        """Latents to pixels `(1, 3, 16 h, 16 w)`, about [0, 1], not clipped."""
-        rate = torch.tensor([float(quality)], device=self._device)
-        y_hat = y_hat.to(self._device).contiguous(memory_format=torch.channels_last)
-        return self.network.g_s(y_hat, rate)  # type: ignore[no-any-return]
-
-    # ---- sizes
-
-    def _latent_size(self, geometry: TileGeometry) -> tuple[int, int]:
-        return -(-geometry.height // self.stride), -(-geometry.width // self.stride)
-
-    def _hyper_size(self, geometry: TileGeometry) -> tuple[int, int]:
-        h, w = self._latent_size(geometry)
-        return -(-h // 4), -(-w // 4)
-
-    def _quality(self, geometry: TileGeometry) -> Tensor:
-        return torch.tensor([float(geometry.quality)], device=self._device)
 
     # ---- weight files
 
     def tensors(self) -> dict[str, Tensor]:
         """What a weight file holds: integers as they are, large float tensors in half precision."""
-        found = self.coding.scales.tensors()
-        for name, value in self.network.state_dict().items():
-            half = name.endswith("weight") and value.numel() > 4096
-            found[name] = (value.half() if half else value).contiguous().cpu()
+        found = self._float_tensors() | self.coding.scales.tensors()
         for name, tables in (("tables", self.coding.tables), ("tables_z", self.coding.tables_z)):
             if tables is None:
                 continue

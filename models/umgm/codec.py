@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from codec.entropy import AbstractCoder, IntArray, Method
-from codec.models.base import SHORT, AbstractFamily, Halo, Search, Symbols, TileGeometry
+from codec.models.autoencoder import AbstractAutoencoder, hyper_size, latent_size
+from codec.models.base import SHORT, Halo, Search, Symbols, TileGeometry
 from codec.models.scales import FixedScales, Said
-from codec.models.transforms import STRIDE, reach
 from codec.models.umgm.codebooks import Codebooks
 from codec.models.umgm.mixture import LEVELS
 from codec.models.umgm.network import UmgmConfig, UmgmNetwork
@@ -52,24 +51,20 @@ class Coding:
 
 
 @final
-class Umgm(AbstractFamily):
+class Umgm(AbstractAutoencoder):
     """A trained `umgm`. `network` supplies the float halves, `coding` everything else.
 
-    Only the float parts may sit on another device; codewords and tables are looked up on the CPU.
+    Codewords and tables are looked up on the CPU.
     """
 
-    stride = STRIDE
-    tile_multiple = 64
+    network: UmgmNetwork
 
     def __init__(self, network: UmgmNetwork, coding: Coding) -> None:
         """network: taken over; it has lost the parts that `coding` replaces."""
-        self.network = network.eval().requires_grad_(False)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._device = network.std.device
+        super().__init__(network)
         self.coding = coding
         self.layers = len(network.config.layers)
         self.streams = ("z", *(f"y{k}" for k in range(self.layers + 1)))
-        self.halo = reach(max(network.config.encoder_blocks, network.config.decoder_blocks))
 
     @classmethod
     @torch.no_grad()
@@ -86,13 +81,6 @@ class Umgm(AbstractFamily):
         )
         return cls(_without_integer_parts(network), coding)
 
-    def to(self, device: torch.device) -> Umgm:
-        """The same codec with its float weights on `device`."""
-        moved = copy.copy(self)
-        moved.network = copy.deepcopy(self.network).to(device)
-        moved._device = device
-        return moved
-
     # ---- encoder only
 
     @torch.no_grad()
@@ -100,18 +88,8 @@ class Umgm(AbstractFamily):
         self, x: Tensor, geometry: TileGeometry, halo: Halo, search: Search = SHORT
     ) -> Symbols:
         """Turn pixels into the symbols of one tile; see `AbstractFamily.analyse`."""
-        network, coding, stride = self.network, self.coding, self.stride
-        h, w = _latent_size(geometry)
-        quality = self._quality(geometry)
-        bottom, right = -x.shape[2] % stride, -x.shape[3] % stride
-        x = functional.pad(x.to(self._device), (0, right, 0, bottom), mode="replicate")
-        x = x.contiguous(memory_format=torch.channels_last)
-        top, left = halo.top // stride, halo.left // stride
-        y = network.g_a(x, quality)[:, :, top : top + h, left : left + w]
-        gain = network.gain(quality).exp()
-        y = y * gain
-        norm = gain * network.std[:, None, None]
-        z_real = network.h_a(functional.pad(y, (0, -w % 4, 0, -h % 4)), norm)
+        network, coding, (h, w) = self.network, self.coding, latent_size(geometry)
+        _, y, z_real = self._latents(x, geometry, halo)
         z = coding.z.nearest(z_real[0].cpu(), self._levels_of_z(geometry))
 
         core, groups = network.core_channels, coding.core.groups
@@ -131,7 +109,7 @@ class Umgm(AbstractFamily):
             codes[groups:] = coding.rest.nearest((y[:, core:] - mean)[0].cpu(), levels)
             return codes[groups:]
 
-        self._latents(z, geometry, of_core, of_rest)
+        self._walk(z, geometry, of_core, of_rest)
         return {"z": z.reshape(-1), "y": codes.reshape(-1)}
 
     # ---- both directions
@@ -140,8 +118,8 @@ class Umgm(AbstractFamily):
         self, coder: AbstractCoder, symbols: Symbols | None, geometry: TileGeometry
     ) -> Symbols:
         """Code z, the core in two steps, the other groups; the same call in all directions."""
-        coding, (h, w) = self.coding, _latent_size(geometry)
-        size = _hyper_size(geometry)
+        coding, (h, w) = self.coding, latent_size(geometry)
+        size = hyper_size(geometry)
         given = None if symbols is None else symbols["z"].reshape(-1, *size)
         levels = self._levels_of_z(geometry)
         z = coding.z.code(coder.open("z", Method.RANGE), given, levels)
@@ -176,7 +154,7 @@ class Umgm(AbstractFamily):
     def _levels_of_z(self, geometry: TileGeometry) -> IntArray:
         """The level of every code of z, `(groups, p, q)`: one for each group."""
         levels = self.coding.prior_z[geometry.quality][:, None, None]
-        return np.broadcast_to(levels, (len(levels), *_hyper_size(geometry)))
+        return np.broadcast_to(levels, (len(levels), *hyper_size(geometry)))
 
     def _levels(self, said: Said, step: int, words: IntArray) -> IntArray:
         """The level of every code of a step, `(groups, h, w)`; `words` is 0 where none is known."""
@@ -184,7 +162,7 @@ class Umgm(AbstractFamily):
         which = slice(groups) if step < STEPS else slice(groups, None)
         return self.coding.scales.indexes(said, which, step, words)
 
-    def _latents(
+    def _walk(
         self,
         z: IntArray,
         geometry: TileGeometry,
@@ -200,9 +178,8 @@ class Umgm(AbstractFamily):
             of_rest: the codes of all other groups for their means.
         """
         network, coding = self.network, self.coding
-        (h, w), quality = _latent_size(geometry), self._quality(geometry)
-        norm = network.gain(quality).exp() * network.std[:, None, None]
-        norm, norm_rest = norm[:, : network.core_channels], norm[:, network.core_channels :]
+        (h, w), quality = latent_size(geometry), self._quality(geometry.quality)
+        norm, norm_rest = self._norm(geometry).tensor_split([network.core_channels], dim=1)
         features = network.h_s_mean.features(self._words(coding.z, z))[:, :, :h, :w]
         features = features.contiguous(memory_format=torch.channels_last)
         y_hat = torch.zeros(1, network.core_channels, h, w, device=self._device)
@@ -222,33 +199,20 @@ class Umgm(AbstractFamily):
     @torch.inference_mode()
     def dequantise(self, symbols: Symbols, geometry: TileGeometry) -> Tensor:
         """Symbols of one tile to latents in natural units, `(1, M, h, w)`."""
-        z = symbols["z"].reshape(-1, *_hyper_size(geometry))
-        y = symbols["y"].reshape(-1, *_latent_size(geometry))
+        z = symbols["z"].reshape(-1, *hyper_size(geometry))
+        y = symbols["y"].reshape(-1, *latent_size(geometry))
         core, rest = np.split(y, [self.coding.core.groups])
-        y_hat = self._latents(z, geometry, lambda step, mean, where: core, lambda mean: rest)
-        latents: Tensor = y_hat * self.network.inverse_gain(self._quality(geometry)).exp()
+        y_hat = self._walk(z, geometry, lambda step, mean, where: core, lambda mean: rest)
+        latents: Tensor = y_hat * self.network.inverse_gain(self._quality(geometry.quality)).exp()
         return latents
-
-    @torch.inference_mode()
-    def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:
-        """Latents to pixels `(1, 3, 16 h, 16 w)`, about [0, 1], not clipped."""
-        rate = torch.tensor([float(quality)], device=self._device)
-        y_hat = y_hat.to(self._device).contiguous(memory_format=torch.channels_last)
-        return self.network.g_s(y_hat, rate)  # type: ignore[no-any-return]
-
-    def _quality(self, geometry: TileGeometry) -> Tensor:
-        return torch.tensor([float(geometry.quality)], device=self._device)
 
     # ---- weight files
 
     def tensors(self) -> dict[str, Tensor]:
         """What a weight file holds: integers as they are, large float tensors in half precision."""
-        found = self.coding.scales.tensors()
+        found = self._float_tensors() | self.coding.scales.tensors()
         for name in CODEBOOKS:
             found |= getattr(self.coding, name).tensors(f"{name}.")
-        for name, value in self.network.state_dict().items():
-            half = name.endswith("weight") and value.numel() > 4096
-            found[name] = (value.half() if half else value).contiguous().cpu()
         found["prior_z"] = torch.from_numpy(self.coding.prior_z.copy())
         return found
 
@@ -282,12 +246,3 @@ def _without_integer_parts(network: UmgmNetwork) -> UmgmNetwork:
     del network.z, network.core, network.rest
     del network.h_s_scale, network.scale_context, network.prior_z
     return network
-
-
-def _latent_size(geometry: TileGeometry) -> tuple[int, int]:
-    return -(-geometry.height // STRIDE), -(-geometry.width // STRIDE)
-
-
-def _hyper_size(geometry: TileGeometry) -> tuple[int, int]:
-    h, w = _latent_size(geometry)
-    return -(-h // 4), -(-w // 4)
