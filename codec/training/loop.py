@@ -174,7 +174,8 @@ class Trainer:
         self.generator.set_state(state["generator"].cpu())
         if self.stage < len(self.recipe.stages):
             self.optimiser = self._make_optimiser()
-            self.optimiser.load_state_dict(state["optimiser"])
+            if self.seen:  # at the start of a stage the saved one may be that of the stage before
+                self.optimiser.load_state_dict(state["optimiser"])
             for group in self.optimiser.param_groups:
                 group["lr"] = self.rate
 

@@ -1,5 +1,6 @@
 """A run in pieces, recipes that are wrong, steps that go wrong. Networks here are tiny."""
 
+import json
 import tarfile
 from pathlib import Path
 
@@ -184,3 +185,13 @@ def test_a_run_can_start_from_the_shipped_weights(recipe: Path, tmp_path: Path) 
     assert isinstance(shipped, Iscs)
     for name, value in shipped.network.state_dict().items():
         assert torch.equal(value, trainer.network.state_dict()[name]), name
+
+
+def test_a_run_that_ended_goes_on_with_a_stage_that_was_added(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, out=tmp_path / "run")
+    first = recipe.read_text().split("[[stage]]")[1].replace("entropy", "again", 1)
+    recipe.write_text(recipe.read_text() + "[[stage]]" + first)
+    run(recipe, out=tmp_path / "run", resume=True)
+    reports = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert json.loads(reports[-1])["stage"] == "again"
+    assert json.loads(reports[-1])["samples"] == 4 + 6 + 4
