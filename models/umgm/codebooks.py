@@ -223,12 +223,18 @@ class Codebooks:
         steps = np.zeros(inside.shape, np.int64)
         steps[inside] = freqs
         cdf = np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0))).astype(np.uint32)
-        return cls(
+        books = cls(
             [tensors[f"{prefix}bank{n}"].float() for n in range(banks)],
             tensors[f"{prefix}sizes"].numpy(),
             Tables(cdf, np.zeros(len(cdf), np.int32), lengths, PRECISION),
             tensors[f"{prefix}silent"].numpy().astype(bool),
         )
+        widths = np.repeat([len(b[0]) for b in books.banks], [len(b) for b in books.banks])
+        if books.sizes.shape != widths.shape or (books.sizes > widths).any():
+            raise ValueError(f"{prefix}sizes: want {len(widths)} within the banks")
+        if not len(cdf) == len(books.silent) == LEVELS * len(widths):
+            raise ValueError(f"{prefix}: want {LEVELS} tables for each of {len(widths)} groups")
+        return books
 
 
 def _tables(pmfs: Sequence[Floats]) -> tuple[Tables, NDArray[np.bool_]]:

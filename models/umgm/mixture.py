@@ -35,6 +35,8 @@ LEVELS = 32
 LEVEL_STEP = 0.25  # of the natural logarithm of the spread
 LEVEL_UNIT = 20  # the level at which a group's spread is `exp(spread)` itself
 STD_MIN = 0.01  # steps; a channel that never moves has a logarithm too
+REACH = 63  # of a vector of integers to start from, so that seven bits hold a number
+WIDER_MAX = 40  # times that a spread may grow to 1.2 of it
 SCALE_MIN, SCALE_MAX = 0.11, 256.0  # of the Gaussian that stands in for codewords; steps
 
 Shape: TypeAlias = tuple[int, int, int]  # groups, dimensions of each, codewords of each
@@ -193,17 +195,27 @@ class Mixture(nn.Module):
 
 
 def likely_integers(std: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """The likeliest vectors of rounded Laplacians `(d,)`, likeliest first, `(count, d)`."""
+    """The likeliest vectors of rounded Laplacians, by a sample of 2^18, `(count, d)`.
+
+    Args:
+        std: `(d,)` of each dimension.
+        count: how many; where so many are not likely, the next best follow.
+        generator: of the sample.
+
+    Raises:
+        ValueError: there are not so many within 63 of zero.
+    """
     if len(std) == 1:
         order = torch.arange(count)
         return ((order + 1) // 2 * (1 - 2 * (order % 2)))[:, None].float()
     uniform = torch.rand(1 << 18, len(std), generator=generator) - 0.5
     noise = -uniform.sign() * torch.log1p(-2 * uniform.abs()).clamp(min=-16) / math.sqrt(2)
     digits = 2 ** (7 * torch.arange(len(std)))  # vectors as numbers, which sort fast
-    numbers = times = torch.empty(0)
-    while len(numbers) < count:  # where little is likely, the next best
-        vectors = (noise * std).round().clamp(-63, 63).long() + 64
-        numbers, times = torch.unique((vectors * digits).sum(1), return_counts=True)
-        std = 1.2 * std
-    best = numbers[times.argsort(descending=True, stable=True)[:count]]
-    return (best[:, None] // digits % 128 - 64).float()
+    for wider in range(WIDER_MAX):
+        vectors = (noise * std * 1.2**wider).round()
+        inside = vectors[(vectors.abs() <= REACH).all(1)].long() + REACH
+        numbers, times = torch.unique((inside * digits).sum(1), return_counts=True)
+        if len(numbers) >= count:
+            best: Tensor = numbers[times.argsort(descending=True, stable=True)[:count]]
+            return (best[:, None] // digits % 128 - REACH).float()
+    raise ValueError(f"{count} codewords of {len(std)} dimensions are too many")

@@ -154,6 +154,17 @@ def test_codebooks_are_the_same_out_of_a_file() -> None:
     assert all(torch.equal(*pair) for pair in zip(again.banks, books.banks, strict=True))
 
 
+@pytest.mark.parametrize("name", ["y.sizes", "y.silent", "y.lengths"])
+def test_tensors_that_do_not_fit_each_other_are_refused(name: str) -> None:
+    tensors = counted().tensors("y.")
+    if name == "y.lengths":
+        count = int(tensors[name][-1])
+        tensors["y.freqs"] = tensors["y.freqs"][:-count]
+    tensors[name] = tensors[name][:-1]
+    with pytest.raises(ValueError, match="y\\."):
+        Codebooks.load("y.", 2, tensors)
+
+
 def test_integer_codewords_are_whole_in_256ths_even_where_half_precision_is_coarse() -> None:
     mixture = tiny().z
     with torch.no_grad():

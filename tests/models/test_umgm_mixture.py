@@ -369,3 +369,13 @@ def test_channels_that_never_move_start_like_others() -> None:
     mixture.start(torch.zeros(2))
     assert torch.equal(mixture.banks[0].codewords[0, 0], torch.zeros(2))
     assert mixture.spread().isfinite().all()
+
+
+def test_more_codewords_than_there_are_integers_are_refused() -> None:
+    with pytest.raises(ValueError, match="too many"):
+        likely_integers(torch.ones(2), 127**2 + 1)
+
+
+def test_wide_spreads_do_not_pile_up_at_the_end() -> None:
+    vectors = likely_integers(torch.full((2,), 30.0), 64, torch.Generator().manual_seed(1))
+    assert vectors.abs().max() < 40
