@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from latents import cached_latents
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
@@ -88,19 +89,6 @@ def plain(shipped: IscsNetwork) -> IscsNetwork:
     }
     made.load_state_dict(kept, strict=False)
     return made
-
-
-@torch.no_grad()
-def cached_latents(network: IscsNetwork, patches: Patches) -> tuple[Tensor, Tensor]:
-    """Latents `(CACHED, M, 16, 16)` of random patches, and the rate of each."""
-    generator = torch.Generator().manual_seed(0)
-    quality = 100 * torch.rand(CACHED, generator=generator)
-    numbers = torch.rand(CACHED, 4, generator=generator)
-    parts = [
-        network.g_a(patches.draw(some, 256), rates)
-        for some, rates in zip(numbers.split(BATCH), quality.split(BATCH), strict=True)
-    ]
-    return torch.cat(parts), quality
 
 
 @torch.no_grad()
@@ -189,7 +177,7 @@ def main() -> None:
     assert isinstance(shipped, Iscs)
     base = plain(shipped.thaw())
     patches = Patches(read_photos([options.train]), torch.device("cpu"))
-    data = cached_latents(base, patches)
+    data = cached_latents(base, patches, count=CACHED, batch=BATCH)
     images = [torch.from_numpy(photo)[None].float() / 255 for photo in read_photos([options.kodak])]
 
     truth = damage(base, patches)

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from latents import cached_latents
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -118,19 +119,6 @@ def nearest_alone() -> Iterator[None]:
         mixture.nearest = own
 
 
-@torch.no_grad()
-def cached_latents(network: UmgmNetwork, patches: Patches) -> tuple[Tensor, Tensor]:
-    """Latents `(CACHED, M, 16, 16)` of random patches, and the rate of each."""
-    generator = torch.Generator().manual_seed(0)
-    quality = 100 * torch.rand(CACHED, generator=generator)
-    numbers = torch.rand(CACHED, 4, generator=generator)
-    parts = [
-        network.g_a(patches.draw(some, 256), rates)
-        for some, rates in zip(numbers.split(BATCH), quality.split(BATCH), strict=True)
-    ]
-    return torch.cat(parts), quality
-
-
 def train(network: UmgmNetwork, code: Code, data: tuple[Tensor, Tensor], samples: int) -> None:
     """Make bits and errors fewer, every rate weighing about the same."""
     moved = [p for p in network.parameters() if p.requires_grad]
@@ -180,7 +168,8 @@ def start() -> UmgmNetwork:
 def ablation(folder: Path, images: Sequence[Tensor], samples: int) -> Iterator[dict[str, Any]]:
     """The rows, one after the other; BD-rates against the first."""
     base = start()
-    data = cached_latents(base, Patches(read_photos([folder]), torch.device("cpu")))
+    patches = Patches(read_photos([folder]), torch.device("cpu"))
+    data = cached_latents(base, patches, count=CACHED, batch=BATCH)
     anchor = None
     for name, parts in (
         ("all of it", "ecvq cascade covariance integers"),

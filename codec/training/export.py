@@ -1,6 +1,8 @@
 """From a training state to weights that ship: freeze, fit the tables to counts, write, list.
 
-python -m codec.training.export runs/iscs-small/state.pt recipes/iscs-small.toml
+    python -m codec.training.export runs/iscs-small/state.pt recipes/iscs-small.toml
+
+Knows which network a recipe's family trains and how its tables are fitted.
 """
 
 from __future__ import annotations

@@ -18,14 +18,12 @@ from codec.entropy import (
     Tables,
     gaussian_pmf,
 )
-from codec.models.base import Halo, TileGeometry
 from codec.models.iscs import Iscs
 from codec.models.iscs.network import scale_of
-from codec.models.layers import QUALITY_MAX
+from codec.training.coded import QUALITIES, coded
 
 __all__ = ["fit_tables"]
 
-QUALITIES = range(0, QUALITY_MAX + 1, 10)
 PRIOR_SYMBOLS = 4096.0  # a table's Gaussian counts for as much as so many symbols
 PRIOR_SYMBOLS_Z = 32.0  # the same of z, which has a table for each channel and rate
 
@@ -63,13 +61,10 @@ def fit_tables(codec: Iscs, photos: Sequence[NDArray[np.uint8]]) -> Iscs:
     histogram = _Histogram(tables)
     symbols_z: list[list[IntArray]] = [[] for _ in QUALITIES]
     Z = codec.coding.prior_z.shape[1]
-    for number, photo in enumerate(photos):
-        x = torch.from_numpy(photo)[None].float() / 255
-        for place in range(number % 2, len(QUALITIES), 2):
-            geometry = TileGeometry(x.shape[2], x.shape[3], QUALITIES[place])
-            symbols = codec.analyse(x, geometry, Halo())
-            codec.traverse(histogram, symbols, geometry)
-            symbols_z[place].append(symbols["z"].reshape(Z, -1))
+    for geometry, symbols in coded(codec, photos):
+        codec.traverse(histogram, symbols, geometry)
+        place = QUALITIES.index(geometry.quality)
+        symbols_z[place].append(symbols["z"].reshape(Z, -1))
     gaussians = np.diff(tables.cdf.astype(np.float64), axis=1) / 2**tables.precision
     pmfs = []
     for size, counts, gaussian in zip(tables.sizes, histogram.counts, gaussians, strict=True):

@@ -7,19 +7,14 @@ from collections.abc import Sequence
 from typing import final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from codec.entropy import AbstractCoder, AbstractStream, IntArray, Method, Tables
-from codec.models.base import Halo, TileGeometry
-from codec.models.layers import QUALITY_MAX
 from codec.models.umgm import Umgm
 from codec.models.umgm.codebooks import Codebooks
+from codec.training.coded import coded
 
 __all__ = ["fit_codebooks"]
-
-QUALITIES = range(0, QUALITY_MAX + 1, 10)
-ROUNDS = 1
 
 
 @final
@@ -48,16 +43,14 @@ class _Census(AbstractCoder, AbstractStream):
 
 
 def fit_codebooks(codec: Umgm, photos: Sequence[NDArray[np.uint8]]) -> Umgm:
-    """`codec` with tables from its own codes over `photos`, each at every other of 11 qualities."""
-    for _ in range(ROUNDS):
-        coding = codec.coding
-        books = {name: getattr(coding, name) for name in ("z", "core", "rest")}
-        census = _Census(list(books.values()))
-        for number, photo in enumerate(photos):
-            x = torch.from_numpy(photo)[None].float() / 255
-            for quality in QUALITIES[number % 2 :: 2]:
-                geometry = TileGeometry(x.shape[2], x.shape[3], quality)
-                codec.traverse(census, codec.analyse(x, geometry, Halo()), geometry)
-        fitted = {name: book.fitted(census.of(book)) for name, book in books.items()}
-        codec = Umgm(codec.network, dataclasses.replace(coding, **fitted))
-    return codec
+    """`codec` with tables from its own codes over `photos` `(3, H, W)`.
+
+    One round: with fitted tables other codewords are chosen, but a second one gained nothing.
+    """
+    coding = codec.coding
+    books = {name: getattr(coding, name) for name in ("z", "core", "rest")}
+    census = _Census(list(books.values()))
+    for geometry, symbols in coded(codec, photos):
+        codec.traverse(census, symbols, geometry)
+    fitted = {name: book.fitted(census.of(book)) for name, book in books.items()}
+    return Umgm(codec.network, dataclasses.replace(coding, **fitted))
