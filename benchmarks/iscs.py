@@ -73,7 +73,7 @@ class Serial(nn.Module):
     def code(self, network: IscsNetwork, y: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """`network.code` with these contexts."""
         said = network.code_z(y, quality)
-        coded = network.code_core(said)
+        coded = network.code_core(said, network.means)
         for part, context, means in zip(self.parts, self.scales, self.means, strict=True):
             coded = join(coded, network.code_group(said, coded, part, context, means))
         return coded.y_hat, said.bits + network.bits_of(said, coded)

@@ -87,6 +87,7 @@ class EncodeOptions:
     effort: int = 0
     time_limit: float | None = None
     take_interrupt: bool = False
+    dictionary: str | Path | None = None
     device: str = "auto"
     zoo: Zoo = SHIPPED
 
@@ -122,6 +123,7 @@ class DecodeOptions:
     layers: int | None = None
     region: tuple[int, int, int, int] | None = None
     allow_partial: bool = False
+    dictionary: str | Path | None = None
     max_pixels: int = MAX_PIXELS
     zoo: Zoo = SHIPPED
 
@@ -152,6 +154,7 @@ def encode(
     target_psnr: float | None = None,
     effort: int = 0,
     time_limit: float | None = None,
+    dictionary: str | Path | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
     zoo: Zoo = SHIPPED,
@@ -170,6 +173,8 @@ def encode(
         effort: 0 to 9, how long the encoder searches for a smaller file of the same quality. `iscs`
             takes a round for each, as long as decoding twice; `inr` from 20 seconds to hours.
         time_limit: seconds that the search may take; it then gives what it has.
+        dictionary: a file of `codec dictionary build`, for `clc` in place of its own. Whoever
+            decodes the stream needs it.
         device: `auto` (a GPU if there is one), `cpu` or `cuda`.
         max_pixels: larger images are refused.
         zoo: where weights come from.
@@ -180,7 +185,7 @@ def encode(
     Raises:
         UsageError: an option is out of range, or no quality reaches the target.
         InputError: the image cannot be read.
-        ModelError: the weights are missing or altered.
+        ModelError: the weights are missing or altered, or the dictionary is not for them.
         LimitError: the image is too large.
     """
     options = EncodeOptions(
@@ -191,6 +196,7 @@ def encode(
         target_psnr=target_psnr,
         effort=effort,
         time_limit=time_limit,
+        dictionary=dictionary,
         device=device,
         zoo=zoo,
     )
@@ -206,6 +212,7 @@ def decode(
     layers: int | None = None,
     region: tuple[int, int, int, int] | None = None,
     allow_partial: bool = False,
+    dictionary: str | Path | None = None,
     max_pixels: int = MAX_PIXELS,
     zoo: Zoo = SHIPPED,
 ) -> Image.Image | NDArray[Any]: ...
@@ -218,6 +225,7 @@ def decode(
     layers: int | None = None,
     region: tuple[int, int, int, int] | None = None,
     allow_partial: bool = False,
+    dictionary: str | Path | None = None,
     max_pixels: int = MAX_PIXELS,
     zoo: Zoo = SHIPPED,
 ) -> torch.Tensor: ...
@@ -229,6 +237,7 @@ def decode(
     layers: int | None = None,
     region: tuple[int, int, int, int] | None = None,
     allow_partial: bool = False,
+    dictionary: str | Path | None = None,
     max_pixels: int = MAX_PIXELS,
     zoo: Zoo = SHIPPED,
 ) -> Image.Image | NDArray[Any] | torch.Tensor:
@@ -242,6 +251,7 @@ def decode(
         region: `(x, y, width, height)` in pixels: only this part, at the cost of its tiles.
         allow_partial: take a stream that is cut, up to its last whole layer; tiles of which nothing
             is there come out flat.
+        dictionary: the file that the stream was made with, if it was made with one.
         max_pixels: streams that claim more are refused.
         zoo: where weights come from.
 
@@ -251,7 +261,7 @@ def decode(
 
     Raises:
         BitstreamError: the stream is damaged, truncated or not ours.
-        ModelError: the weights that made it are missing or altered.
+        ModelError: the weights or the dictionary that made it are missing or altered.
         LimitError: it claims too many pixels.
         UsageError: an option is out of range.
     """
@@ -261,6 +271,7 @@ def decode(
         layers=layers,
         region=region,
         allow_partial=allow_partial,
+        dictionary=dictionary,
         max_pixels=max_pixels,
         zoo=zoo,
     )
@@ -325,11 +336,26 @@ def _layers(stream: bytes, zoo: Zoo) -> list[LayerInfo]:
     return [{"layer": layer, "bytes": size} for layer, size in enumerate(sizes)]
 
 
-def load_model(model: str = "iscs", *, device: str = "auto", zoo: Zoo = SHIPPED) -> Model:
+def load_model(
+    model: str = "iscs",
+    *,
+    dictionary: str | Path | None = None,
+    device: str = "auto",
+    zoo: Zoo = SHIPPED,
+) -> Model:
     """Weights ready to code many images: `.compress(x, quality=60)` and `.decompress(stream)`."""
     from codec.engine import find_model
 
-    return find_model(model, zoo, device)
+    return _given(find_model(model, zoo, device), dictionary)
+
+
+def _given(model: Model, dictionary: str | Path | None) -> Model:
+    """`model` with the dictionary of a file, if there is one."""
+    if dictionary is None:
+        return model
+    from codec.dictionaries import read_dictionary
+
+    return model.given(read_dictionary(dictionary))
 
 
 def encode_picture(
@@ -340,6 +366,7 @@ def encode_picture(
         from codec import engine
 
         model = engine.find_model(options.model, options.zoo, options.device)
+        model = _given(model, options.dictionary)
         from codec.models.base import Search
     rate = options.rate(picture.width * picture.height)
     search = Search(
@@ -363,6 +390,7 @@ def decode_stream(
         from codec import engine
 
         model = engine.model_of(container.header, options.zoo, options.device)
+        model = _given(model, options.dictionary)
     return engine.decode_picture(
         container, model, window, layers=options.layers, watch=watch, progress=progress
     )

@@ -120,6 +120,7 @@ def _encode(arguments: argparse.Namespace) -> None:
         effort=arguments.effort,
         time_limit=arguments.time_limit,
         take_interrupt=True,
+        dictionary=arguments.dictionary,
         device=arguments.device,
         zoo=arguments.zoo,
     )
@@ -161,6 +162,7 @@ def _decode(arguments: argparse.Namespace) -> None:
         layers=arguments.layers,
         region=arguments.region,
         allow_partial=arguments.allow_partial,
+        dictionary=arguments.dictionary,
         max_pixels=arguments.max_pixels,
         zoo=arguments.zoo,
     )
@@ -271,6 +273,20 @@ def _models(arguments: argparse.Namespace) -> None:
             f"{entry.name:16} {entry.model_id.hex()}  {entry.parameters / 1e6:.1f} M parameters, "
             f"{entry.decode_kmac_per_pixel:g} kMAC to decode a pixel{role}"
         )
+
+
+def _build_dictionary(arguments: argparse.Namespace) -> None:
+    from codec import dictionaries
+
+    _check_output(arguments)
+    with _about(arguments.folder), _bar() as bar:
+        model = api.load_model(arguments.model, zoo=arguments.zoo)
+        content = dictionaries.build(
+            Path(arguments.folder), model, size=arguments.size, max_pixels=arguments.max_pixels,
+            name=Path(arguments.output).stem, progress=bar,
+        )  # fmt: skip
+    with _about(arguments.output):
+        write_whole(arguments.output, content)
 
 
 def _import_compressai(arguments: argparse.Namespace) -> None:
@@ -399,6 +415,21 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(verb)
     verb.set_defaults(run=_models)
 
+    kind = verbs.add_parser("dictionary", help="pictures that encoder and decoder both have")
+    verb = kind.add_subparsers(metavar="VERB", required=True).add_parser(
+        "build", help="from a folder of pictures, for encode and decode --dictionary"
+    )
+    verb.add_argument("folder", metavar="DIR", help="pictures like those that will be coded")
+    verb.add_argument("--out", dest="output", required=True, metavar="FILE")
+    verb.add_argument("-m", "--model", default="clc", metavar="FAMILY[/VARIANT]")
+    verb.add_argument(
+        "--size", type=_count, default=1024, metavar="N", help="entries of 256x256 at most, to 4096"
+    )
+    verb.add_argument("--force", action="store_true", help="replace the output if it exists")
+    _add_zoo(verb)
+    _add_limit(verb)
+    verb.set_defaults(run=_build_dictionary, json=False)
+
     verb = verbs.add_parser("import-compressai", help="weights of CompressAI to weights of ours")
     verb.add_argument(
         "checkpoint",
@@ -425,6 +456,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_common(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--dictionary", metavar="FILE", help="of pictures that both sides have")
     verb.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
     verb.add_argument("--threads", type=_count, metavar="N", help="of the transforms, on the CPU")
     verb.add_argument("--force", action="store_true", help="replace the output if it exists")

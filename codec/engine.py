@@ -31,11 +31,12 @@ from codec.bitstream import (
     unpack_streams,
     whole_streams,
 )
+from codec.dictionaries import DictionaryFile, wanted_dictionary
 from codec.entropy import Decoder, Encoder, Silence, prepare
 from codec.errors import BitstreamError, ModelError, UsageError
 from codec.io.picture import Picture, Samples
 from codec.io.side import COLOURS, Side, read_side, side_chunks
-from codec.models.base import SHORT, AbstractFamily, Search, Symbols
+from codec.models.base import SHORT, AbstractConditional, AbstractFamily, Search, Symbols
 from codec.progress import Progress, Stopwatch, unseen, within
 from codec.registry import family_by_id, family_by_name
 from codec.tiling import analyse_tile, geometry_of, reconstruct, tile_side
@@ -104,12 +105,43 @@ class Decoded:
 @final
 @dataclass(frozen=True)
 class Model:
-    """Trained weights on a device, ready to code."""
+    """Trained weights on a device, ready to code.
+
+    With a `dictionary` that is not their own, `plain` is the model without it.
+    """
 
     entry: Entry
     family: AbstractFamily
     family_id: int
     device: torch.device
+    dictionary: DictionaryFile | None = None
+    plain: Model | None = None
+
+    def given(self, dictionary: DictionaryFile) -> Model:
+        """The same with another dictionary.
+
+        Raises:
+            UsageError: the family has none.
+            ModelError: the dictionary does not fit it.
+        """
+        if not isinstance(self.family, AbstractConditional):
+            raise UsageError(f"dictionary: {self.entry.name} takes none")
+        family = dictionary.given_to(self.family)
+        return replace(self, family=family, dictionary=dictionary, plain=self)
+
+    def reading(self, container: Container) -> Model:
+        """The model that has the dictionary a stream needs: this one, or without its own.
+
+        Raises:
+            ModelError: it is another one.
+        """
+        wanted = wanted_dictionary(container)
+        if wanted is None:
+            return self.plain or self
+        name, identity = wanted
+        if self.dictionary is None or self.dictionary.id != identity:
+            raise ModelError(f"the stream needs dictionary {name!r} ({identity.hex()})")
+        return self
 
     def compress(self, x: Tensor, *, quality: int = 60) -> bytes:
         """A stream of one image.
@@ -133,15 +165,15 @@ class Model:
 
         Raises:
             BitstreamError: the stream is damaged or not ours.
-            ModelError: another model made it.
+            ModelError: another model made it, or it needs another dictionary.
         """
         container = unpack(stream)
         if not self.made(container.header):
             raise ModelError(f"the stream was not made by {self.entry.name}")
-        header = container.header
+        model, header = self.reading(container), container.header
         x = torch.empty(1, 3, header.height, header.width, device=self.device)
         watch = Stopwatch()
-        tiles = _decode_tiles(container, self, _whole(header), None, _Digest(), watch, unseen)
+        tiles = _decode_tiles(container, model, _whole(header), None, _Digest(), watch, unseen)
         for box, x_hat in tiles:
             rows, columns = _rows_columns(box)
             x[:, :, rows, columns] = torch.nan_to_num(x_hat).clamp(0, 1)
@@ -247,9 +279,11 @@ def decode_picture(
     Raises:
         UsageError: there are not so many layers.
         BitstreamError: a payload is damaged, or cut before its first tile's first layer is whole.
+        ModelError: it needs another dictionary than the model has.
     """
     if layers is not None and not 0 <= layers <= model.family.layers:
         raise UsageError(f"layers: want 0 to {model.family.layers} of this stream, got {layers}")
+    model = model.reading(container)
     side = read_side(container)
     peak = 2**side.bit_depth - 1
     colour: Samples = np.empty(
@@ -302,7 +336,7 @@ def _encode_tiles(
     progress: Progress,
     search: Search = SHORT,
 ) -> list[Chunk]:
-    chunks = []
+    chunks, refers = [], False
     for number in range(header.tiles):
         with watch.part("transform"):
             own = _of_tile(search, header, number, progress)
@@ -311,7 +345,11 @@ def _encode_tiles(
             encoder = Encoder()
             model.family.traverse(encoder, symbols, geometry_of(header, number))
             chunks.append(Chunk(ChunkType.TILE, pack_streams(encoder.finish())))
+        if isinstance(model.family, AbstractConditional):
+            refers = refers or model.family.refers(symbols)
         progress((number + 1) / header.tiles)
+    if refers and model.dictionary is not None:
+        chunks.append(model.dictionary.chunk)
     return chunks
 
 

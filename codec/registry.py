@@ -35,9 +35,10 @@ class Family:
 
 
 # Ids are part of the format: written out, never computed, never used again for something else.
-# 2, 5 and 6 are reserved for clc, nerv and gauss.
+# 5 and 6 are reserved for nerv and gauss.
 FAMILIES = (
     Family(1, "iscs", "image", "codec.models.iscs:Iscs"),
+    Family(2, "clc", "image", "codec.models.clc:Clc"),
     Family(3, "umgm", "image", "codec.models.umgm:Umgm"),
     Family(4, "inr", "image", "codec.models.inr:Inr"),
     Family(7, "compressai", "image", "codec.models.compressai:CompressAI"),

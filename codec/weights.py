@@ -18,6 +18,8 @@ from codec.io.files import write_whole
 from codec.registry import FAMILIES, Family, family_by_name
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from codec.models.base import AbstractFamily
 
 __all__ = ["SHIPPED", "Entry", "Zoo"]
@@ -111,9 +113,32 @@ class Zoo:
     def load(self, entry: Entry) -> AbstractFamily:
         """The frozen codec with these weights, on the CPU.
 
+        A file may name another one by its SHA-256 as its `backbone`, here or of those that ship;
+        the codec is then made of the tensors of both.
+
         Raises:
             ModelError: the file is missing, altered, or does not fit its family.
         """
+        family = family_by_name(entry.family, self.families)
+        tensors, metadata = self._read(entry)
+        if "backbone" in metadata:
+            below, about = self._backbone(metadata["backbone"])
+            tensors, metadata = {**below, **tensors}, {**about, **metadata}
+        try:
+            return family.load().load(tensors, metadata)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise ModelError(f"weights {entry.file} do not fit {family.name}: {error}") from error
+
+    def _backbone(self, sha256: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What `_read` gives for the file with this hash."""
+        for zoo in (self, SHIPPED):
+            for entry in zoo.manifest():
+                if entry.sha256 == sha256:
+                    return zoo._read(entry)
+        raise ModelError(f"weights with SHA-256 {sha256[:16]}... are not installed")
+
+    def _read(self, entry: Entry) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The tensors of a file and what else it says; a ModelError as of `load`."""
         try:
             data = (self.folder / entry.file).read_bytes()
         except OSError as error:
@@ -126,13 +151,11 @@ class Zoo:
             )
         import safetensors.torch
 
-        family = family_by_name(entry.family, self.families)
         try:
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            tensors = safetensors.torch.load(data)
-            return family.load().load(tensors, header.get("__metadata__", {}))
+            return safetensors.torch.load(data), header.get("__metadata__", {})
         except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
-            raise ModelError(f"weights {entry.file} do not fit {family.name}: {error}") from error
+            raise ModelError(f"weights {entry.file} cannot be read: {error}") from error
 
     def add(self, entry: Entry, content: bytes) -> None:
         """Write a weight file and list it last; an entry of the same file goes.

@@ -13,7 +13,7 @@ from codec.models.base import AbstractFamily, Halo, TileGeometry
 from codec.models.trainable import AbstractTrainable
 from codec.models.transforms import STRIDE, reach
 
-__all__ = ["AbstractAutoencoder", "Latents", "hyper_size", "latent_size"]
+__all__ = ["HYPER", "AbstractAutoencoder", "Latents", "hyper_size", "latent_size"]
 
 Own = TypeVar("Own", bound="AbstractAutoencoder")
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from threading import Event
 from typing import TypeAlias
@@ -28,7 +28,15 @@ from torch import Tensor
 
 from codec.entropy import AbstractCoder, IntArray
 
-__all__ = ["SHORT", "AbstractFamily", "Halo", "Search", "Symbols", "TileGeometry"]
+__all__ = [
+    "SHORT",
+    "AbstractConditional",
+    "AbstractFamily",
+    "Halo",
+    "Search",
+    "Symbols",
+    "TileGeometry",
+]
 
 Symbols: TypeAlias = Mapping[str, IntArray]
 
@@ -142,3 +150,37 @@ class AbstractFamily(ABC):
     @abstractmethod
     def to(self, device: torch.device) -> AbstractFamily:
         """The same codec with its weights on `device`."""
+
+
+class AbstractConditional(AbstractFamily):
+    """A family whose streams may refer to pictures that both sides have, a dictionary.
+
+    It has one of its own and can be given another. `backbone` is the SHA-256 of the weights that
+    make its entries.
+    """
+
+    @property
+    @abstractmethod
+    def backbone(self) -> str:
+        """Hexadecimal."""
+
+    @abstractmethod
+    def with_dictionary(self, tensors: Mapping[str, Tensor]) -> AbstractConditional:
+        """The same codec with the dictionary in `tensors`: a new object.
+
+        Raises:
+            KeyError, ValueError: something is missing or does not fit.
+        """
+
+    @abstractmethod
+    def refers(self, symbols: Symbols) -> bool:
+        """Whether a tile's symbols need the dictionary."""
+
+    @abstractmethod
+    def collect(self, pictures: Iterable[Tensor], size: int) -> Mapping[str, Tensor]:
+        """A dictionary of at most `size` entries, as `with_dictionary` takes it.
+
+        Args:
+            pictures: `(1, 3, 256, 256)` in [0, 1] each, at least one.
+            size: 1 to 4096.
+        """

@@ -7,7 +7,8 @@ square; then all other channels at once, given the whole core. Knows no transfor
 from __future__ import annotations
 
 import functools
-from typing import final
+from collections.abc import Callable
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ __all__ = [
     "MAGNITUDES",
     "AuxiliaryMeans",
     "MeanNetwork",
+    "Means",
     "ScaleContext",
     "magnitudes",
 ]
@@ -37,6 +39,17 @@ def magnitudes(symbols: Tensor) -> Tensor:
 @functools.cache  # a CUDA graph may hold no copy from the host
 def _magnitude_table(device: torch.device) -> Tensor:
     return torch.tensor(MAGNITUDES, dtype=torch.float32, device=device) / 256
+
+
+class Means(NamedTuple):
+    """What gives means, all latents over their usual size.
+
+    `core(k, features, y_norm, quality)` are the core's at step k, from what is decoded of it;
+    `others(features, core_norm, quality)` are those of all other channels.
+    """
+
+    core: Callable[[int, Tensor, Tensor, Tensor], Tensor]
+    others: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @final

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from codec.models.hyper import HyperAnalysis
@@ -57,6 +58,10 @@ class AbstractTrainable(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, quality: Tensor) -> Output:
         """x: `(N, 3, H, W)` in [0, 1], H and W multiples of 64; quality: `(N,)` in [0, 100]."""
+
+    def encoder(self, x: Tensor, quality: Tensor) -> Tensor:
+        """What of `forward` no decoder runs: z."""
+        return self.h_a(self.g_a(x, quality), torch.ones(1))  # type: ignore[no-any-return]
 
     @abstractmethod
     def cost(self, x: Tensor, quality: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from codec.errors import UsageError
+from codec.models.clc import ClcConfig, ClcNetwork
 from codec.models.iscs import Iscs, IscsConfig, IscsNetwork
 from codec.models.iscs.klt import start_from_klt
 from codec.models.trainable import AbstractTrainable
@@ -33,7 +34,7 @@ def fresh(recipe: Recipe, draw: Draw) -> AbstractTrainable:
     """
     family = recipe.name.partition("/")[0]
     starts: dict[str, Callable[[Recipe, Draw], AbstractTrainable]]
-    starts = {"iscs": _iscs, "umgm": _umgm}
+    starts = {"clc": _clc, "iscs": _iscs, "umgm": _umgm}
     if family not in starts:
         raise UsageError(f"name: want a family of {sorted(starts)} first, got {recipe.name!r}")
     try:
@@ -53,6 +54,17 @@ def _iscs(recipe: Recipe, draw: Draw) -> IscsNetwork:
         torch.manual_seed(recipe.seed)
         network = IscsNetwork(config)
     start_from_klt(network, draw(KLT_PATCHES))
+    return network
+
+
+def _clc(recipe: Recipe, _: Draw) -> ClcNetwork:
+    """Shipped `iscs`, which stays, and what is to learn from references."""
+    trained = _shipped(recipe.start)
+    config = ClcConfig(**asdict(trained.config) | recipe.network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = ClcNetwork(config)
+    network.iscs.load_state_dict(trained.state_dict())
     return network
 
 

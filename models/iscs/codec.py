@@ -12,7 +12,7 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeAlias, final
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -29,8 +29,9 @@ from codec.entropy import (
     gaussian_tables,
 )
 from codec.entropy.fixedpoint import to_fixed
-from codec.models.autoencoder import AbstractAutoencoder, hyper_size, latent_size
+from codec.models.autoencoder import AbstractAutoencoder, Latents, hyper_size, latent_size
 from codec.models.base import SHORT, Halo, Search, Symbols, TileGeometry
+from codec.models.context import Means
 from codec.models.iscs.network import (
     LEVELS,
     IscsConfig,
@@ -41,14 +42,27 @@ from codec.models.iscs.search import Found, refine
 from codec.models.iscs.steps import STEPS
 from codec.models.layers import QUALITY_MAX
 from codec.models.quantize import dead_zone, round_towards_zero
-from codec.models.scales import FixedScales
+from codec.models.scales import FixedScales, Said
 
-__all__ = ["Coding", "Iscs"]
+__all__ = ["Coding", "Given", "Iscs", "rounded"]
 
 PRECISION = 16
 SYMBOL_MAX = 2**15
 
 Mask: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What both sides know of a tile before z.
+
+    `means` gives the means of what is coded, which is y less `start` `(1, M, h, w)`, in steps;
+    `levels` `(M, h, w)`, in 1/256, is added to those that choose tables.
+    """
+
+    means: Means
+    start: Tensor | float = 0.0
+    levels: IntArray | int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,6 @@ class Coding:
         return self.tables_z, np.arange(nearest * Z, (nearest + 1) * Z, dtype=np.int32)
 
 
-@final
 class Iscs(AbstractAutoencoder):
     """A trained `iscs`. `network` supplies the float halves, `coding` everything integer.
 
@@ -128,22 +141,33 @@ class Iscs(AbstractAutoencoder):
         self, x: Tensor, geometry: TileGeometry, halo: Halo, search: Search = SHORT
     ) -> Symbols:
         """Turn pixels into the symbols of one tile; see `AbstractFamily.analyse`."""
-        x, y, z_real = self._latents(x, geometry, halo)
-        z_hat = torch.round(z_real).clamp(-SYMBOL_MAX, SYMBOL_MAX)
-        z = _integers(z_hat[0])
-        if search.effort:
-            own = x[:, :, halo.top :, halo.left :][:, :, : geometry.height, : geometry.width]
-            found = self._search(own, y, z, geometry, search)
-        else:
-            found = self._quantise(y, z, geometry)
+        latents = self._latents(x, geometry, halo)
+        z = rounded(latents.z)
+        found = self._found(latents, halo, z, Given(self.network.means), geometry, search)
         return {"z": z.reshape(-1), "y": found.symbols.reshape(-1)}
 
-    def _quantise(self, y: Tensor, z: IntArray, geometry: TileGeometry) -> Found:
+    def _found(
+        self,
+        latents: Latents,
+        halo: Halo,
+        z: IntArray,
+        given: Given,
+        geometry: TileGeometry,
+        search: Search,
+    ) -> Found:
+        """The symbols of y, with those of z `(Z, p, q)`, and what they decode to."""
+        if not search.effort:
+            return self._quantise(latents.y, z, given, geometry)
+        own = latents.x[:, :, halo.top :, halo.left :][:, :, : geometry.height, : geometry.width]
+        return self._search(own, latents.y, z, given, geometry, search)
+
+    def _quantise(self, y: Tensor, z: IntArray, given: Given, geometry: TileGeometry) -> Found:
         """Round latents `(1, M, h, w)`, and say what they decode to."""
         network, coding = self.network, self.coding
         h, w = latent_size(geometry)
-        said = coding.scales.of_z(to_fixed(z), geometry.quality, h, w)
+        said = self._said(z, given, geometry)
         symbols = np.zeros((network.config.M, h, w), np.int32)
+        y = y - given.start
 
         def nearest(channels: slice, step: int, mean: Tensor, mask: Tensor) -> Tensor:
             tables = coding.scales.indexes(said, channels, step, symbols[: self._core])
@@ -154,10 +178,16 @@ class Iscs(AbstractAutoencoder):
             symbols[channels] += _integers(rounded[0])
             return rounded
 
-        return Found(symbols, self._means(z, geometry, nearest))
+        return Found(symbols, self._y_hat(z, given, geometry, nearest))
 
     def _search(
-        self, x: Tensor, y: Tensor, z: IntArray, geometry: TileGeometry, search: Search
+        self,
+        x: Tensor,
+        y: Tensor,
+        z: IntArray,
+        given: Given,
+        geometry: TileGeometry,
+        search: Search,
     ) -> Found:
         """`refine` for the pixels x `(1, 3, height, width)` of a tile."""
         quality = self._quality(geometry.quality)
@@ -167,22 +197,24 @@ class Iscs(AbstractAutoencoder):
             x_hat: Tensor = self.network.g_s(y_hat * inverse, quality)
             return x_hat[:, :, : geometry.height, : geometry.width]
 
-        def bits_of(symbols: IntArray) -> float:
-            counter = BitCounter()
-            self.traverse(counter, {"z": z.reshape(-1), "y": symbols.reshape(-1)}, geometry)
-            return counter.bits
-
         return refine(
             x,
             y,
-            quantise=lambda y: self._quantise(y, z, geometry),
+            quantise=lambda y: self._quantise(y, z, given, geometry),
             synthesise=synthesise,
-            bits_of=bits_of,
+            bits_of=lambda symbols: self._bits(z, symbols, given, geometry),
             # lambda weighs the mean over pixels and channels against bits per pixel.
             worth_of_pixel=float(self.network.config.lmbda_of(quality)) * 255**2 / 3,
             rounds=search.effort,
             seconds=search.seconds,
         )
+
+    def _bits(self, z: IntArray, y: IntArray, given: Given, geometry: TileGeometry) -> float:
+        """What symbols cost, of any shapes."""
+        counter = BitCounter()
+        symbols = {"z": z.reshape(-1), "y": y.reshape(-1)}
+        self._walk(counter, counter.open("z", Method.RANGE), symbols, given, geometry)
+        return counter.bits
 
     # ---- both directions
 
@@ -190,21 +222,32 @@ class Iscs(AbstractAutoencoder):
         self, coder: AbstractCoder, symbols: Symbols | None, geometry: TileGeometry
     ) -> Symbols:
         """Code z, the core step by step, the groups; the same call in all directions."""
+        stream = coder.open("z", Method.RANGE)
+        return self._walk(coder, stream, symbols, Given(self.network.means), geometry)
+
+    def _walk(
+        self,
+        coder: AbstractCoder,
+        stream: AbstractStream,
+        symbols: Symbols | None,
+        given: Given,
+        geometry: TileGeometry,
+    ) -> Symbols:
+        """All of `traverse` behind the opening of z's `stream`."""
         coding, core = self.coding, self._core
         size = hyper_size(geometry)
         h, w = latent_size(geometry)
         tables, channels = coding.of_z(geometry.quality)
-        given = None if symbols is None else symbols["z"]
-        stream = coder.open("z", Method.RANGE)
-        z = stream.code(given, tables, np.repeat(channels, size[0] * size[1]))
+        own = None if symbols is None else symbols["z"]
+        z = stream.code(own, tables, np.repeat(channels, size[0] * size[1]))
 
-        said = coding.scales.of_z(to_fixed(z.reshape(-1, *size)), geometry.quality, h, w)
-        given = None if symbols is None else symbols["y"].reshape(-1, h, w)
+        said = self._said(z.reshape(-1, *size), given, geometry)
+        own = None if symbols is None else symbols["y"].reshape(-1, h, w)
         y = np.zeros((self.network.config.M, h, w), np.int32)
 
         def code(stream: AbstractStream, part: slice, indexes: IntArray, where: Mask) -> None:
             coded = where & (indexes >= coding.skip)
-            block = None if given is None else given[part][coded]
+            block = None if own is None else own[part][coded]
             y[part][coded] = stream.code(block, coding.tables, indexes[coded])
 
         stream = coder.open(self.streams[1], Method.RANS)
@@ -223,6 +266,12 @@ class Iscs(AbstractAutoencoder):
             first += count
         return {"z": z, "y": y.reshape(-1)}
 
+    def _said(self, z: IntArray, given: Given, geometry: TileGeometry) -> Said:
+        """What z `(Z, p, q)` says of the tables of y, all in integers."""
+        scales, size = self.coding.scales, latent_size(geometry)
+        said = scales.of_z(to_fixed(z), geometry.quality, *size)
+        return said._replace(levels=said.levels + given.levels)
+
     def _core_masks(self, h: int, w: int) -> Iterator[Mask]:
         """Which of the core's symbols each call codes, `(core, h, w)`.
 
@@ -234,9 +283,10 @@ class Iscs(AbstractAutoencoder):
         for k in range(STEPS):
             yield self.network.h_s_mean.mask(k, h, w)[0].bool().cpu().numpy()
 
-    def _means(
+    def _y_hat(
         self,
         z: IntArray,
+        given: Given,
         geometry: TileGeometry,
         symbols_of: Callable[[slice, int, Tensor, Tensor], Tensor],
     ) -> Tensor:
@@ -245,7 +295,7 @@ class Iscs(AbstractAutoencoder):
         `symbols_of(channels, step, mean, mask)` gives the symbols of some channels where `mask` is
         1 and 0 elsewhere: the encoder rounds there, the decoder looks them up.
         """
-        network, core = self.network, self._core
+        network, core, means = self.network, self._core, given.means
         h, w = latent_size(geometry)
         quality = self._quality(geometry.quality)
         norm = self._norm(geometry)
@@ -256,24 +306,27 @@ class Iscs(AbstractAutoencoder):
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)
         for k in range(STEPS):
             mask = network.h_s_mean.mask(k, h, w)
-            mean = network.h_s_mean.step(k, features, y_hat / norm[:, :core], quality)
+            mean = means.core(k, features, y_hat / norm[:, :core], quality)
             mean = mean * (norm[:, :core] * mask)
             y_hat = y_hat + mean + symbols_of(slice(core), k, mean, mask)
         if not network.config.groups:
-            return y_hat
-        mean = network.auxiliary_means(features, y_hat / norm[:, :core], quality) * norm[:, core:]
+            return y_hat + given.start
+        mean = means.others(features, y_hat / norm[:, :core], quality) * norm[:, core:]
         others = mean + symbols_of(slice(core, None), STEPS, mean, torch.ones_like(mean))
-        return torch.cat([y_hat, others], dim=1)
+        return torch.cat([y_hat, others], dim=1) + given.start
 
     # ---- decoder only
 
     @torch.inference_mode()
     def dequantise(self, symbols: Symbols, geometry: TileGeometry) -> Tensor:
         """Symbols of one tile to latents in natural units, `(1, M, h, w)`."""
+        return self._dequantise(symbols, Given(self.network.means), geometry)
+
+    def _dequantise(self, symbols: Symbols, given: Given, geometry: TileGeometry) -> Tensor:
         size = latent_size(geometry)
         z = symbols["z"].reshape(-1, *hyper_size(geometry))
         y = torch.from_numpy(symbols["y"].reshape(1, -1, *size)).to(self._device, torch.float32)
-        y_hat = self._means(z, geometry, lambda part, _k, _mean, mask: y[:, part] * mask)
+        y_hat = self._y_hat(z, given, geometry, lambda part, _k, _mean, mask: y[:, part] * mask)
         latents: Tensor = y_hat * self.network.inverse_gain(self._quality(geometry.quality)).exp()
         return latents
 
@@ -304,6 +357,13 @@ class Iscs(AbstractAutoencoder):
         Raises:
             KeyError, ValueError, RuntimeError: something is missing or of another size.
         """
+        return cls(*cls._parts(tensors, metadata))
+
+    @classmethod
+    def _parts(
+        cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+    ) -> tuple[IscsNetwork, Coding]:
+        """What `load` gives `__init__`."""
         with torch.random.fork_rng(devices=[]):
             network = IscsNetwork(IscsConfig(**json.loads(metadata["config"])))
         network = _without_integer_parts(network)
@@ -326,13 +386,18 @@ class Iscs(AbstractAutoencoder):
             prior_z=tensors["prior_z"].numpy(),
             skip=int(metadata["skip"]),
         )
-        return cls(network, coding)
+        return network, coding
 
 
 def _without_integer_parts(network: IscsNetwork) -> IscsNetwork:
     """`network` itself, less what a codec has as integers."""
     del network.h_s_scale, network.scale_context, network.prior_z
     return network
+
+
+def rounded(z: Tensor) -> IntArray:
+    """The symbols `(Z, p, q)` of z-values `(1, Z, p, q)`."""
+    return _integers(torch.round(z).clamp(-SYMBOL_MAX, SYMBOL_MAX)[0])
 
 
 def _integers(values: Tensor) -> IntArray:

@@ -16,13 +16,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
-from codec.models.context import AuxiliaryMeans, MeanNetwork, ScaleContext, magnitudes
+from codec.models.context import AuxiliaryMeans, MeanNetwork, Means, ScaleContext, magnitudes
 from codec.models.hyper import HyperAnalysis, ScaleNetwork
 from codec.models.iscs.steps import STEPS, step_masks
 from codec.models.layers import QUALITY_MAX, RateTable
@@ -169,6 +170,16 @@ class IscsNetwork(AbstractTrainable):
             parts.append(self.auxiliary_means)
         return [parameter for part in parts for parameter in part.parameters()]
 
+    @property
+    def means(self) -> Means:
+        """From z and the core alone; without groups nobody asks for the others."""
+
+        def others(features: Tensor, core_norm: Tensor, quality: Tensor) -> Tensor:
+            found: Tensor = self.auxiliary_means(features, core_norm, quality)
+            return found
+
+        return Means(self.h_s_mean.step, others)
+
     def code(self, y: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Quantise and count: the entropy model in training.
 
@@ -180,19 +191,24 @@ class IscsNetwork(AbstractTrainable):
             `y_hat` in steps of quantisation; bits of each sample, y and z together, `(N,)`.
         """
         said = self.code_z(y, quality)
-        coded = self.code_core(said)
-        if self.config.groups:
-            others = slice(self.config.core, None)
-            context, means = self.scale_context[-1], self.auxiliary_means
-            coded = join(coded, self.code_group(said, coded, others, context, means))
+        coded = self.code_y(said, self.means)
         return coded.y_hat, said.bits + self.bits_of(said, coded)
 
-    def code_z(self, y: Tensor, quality: Tensor) -> Said:
-        """Quantise z and say what it tells of y; arguments as of `code`."""
+    def code_y(self, said: Said, means: Means) -> Coded:
+        """Quantise all of y: the core, and then the others."""
+        coded = self.code_core(said, means)
+        if self.config.groups:
+            others = slice(self.config.core, None)
+            context = self.scale_context[-1]
+            coded = join(coded, self.code_group(said, coded, others, context, means.others))
+        return coded
+
+    def code_z(self, y: Tensor, quality: Tensor, change: Tensor | float = 0.0) -> Said:
+        """Quantise z, `change` more than h_a gives, and say what it tells; else as of `code`."""
         gain = self.gain(quality).exp()
         norm = gain * self.std[:, None, None]
         y = y * gain
-        z = self.h_a(y, norm).float()
+        z = self.h_a(y, norm).float() + change
         z_hat = round_ste(z)
         bits = _bits_of_symbols(z, z_hat, scale_of(self.prior_z(quality))).sum((1, 2, 3))
         hidden = self.h_s_scale.hidden(z_hat)
@@ -200,25 +216,30 @@ class IscsNetwork(AbstractTrainable):
         features = self.h_s_mean.features(z_hat)
         return Said(y, norm, quality, bits, hidden, levels, features)
 
-    def code_core(self, said: Said) -> Coded:
+    def code_core(self, said: Said, means: Means) -> Coded:
         """Quantise the core, step by step."""
         core = self.config.core
         y, norm, levels = said.y[:, :core], said.norm[:, :core], said.levels[:, :core]
         coded = Coded(torch.zeros_like(y), torch.zeros_like(y), levels)
         for k in range(STEPS):
-            symbols, means, levels = coded
+            symbols, mean_hat, levels = coded
             mask = self.h_s_mean.mask(k, *y.shape[2:])
             if k and self.scale_context:
                 change = self.scale_context[k - 1](magnitudes(symbols), said.hidden)
                 levels = levels + change.float() * mask
-            mean = self.h_s_mean.step(k, said.features, coded.y_hat / norm, said.quality)
+            mean = means.core(k, said.features, coded.y_hat / norm, said.quality)
             mean = mean * (norm * mask)
             symbol = round_ste(y * mask - mean, self._offset(levels)) * mask
-            coded = Coded(symbols + symbol, means + mean, levels)
+            coded = Coded(symbols + symbol, mean_hat + mean, levels)
         return coded
 
     def code_group(
-        self, said: Said, seen: Coded, channels: slice, context: nn.Module, means: nn.Module
+        self,
+        said: Said,
+        seen: Coded,
+        channels: slice,
+        context: nn.Module,
+        means: Callable[[Tensor, Tensor, Tensor], Tensor],
     ) -> Coded:
         """Quantise some channels at once, given the first ones, `seen`."""
         levels = said.levels[:, channels]
