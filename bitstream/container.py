@@ -62,7 +62,7 @@ class ChunkType(IntEnum):
     INDEX = 4
     PALETTE = 6
     ALPHA = 8
-    DICTIONARY = 10
+    DICTIONARY = 12
     ICC = 17
     EXIF = 19
     XMP = 21
