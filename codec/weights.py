@@ -18,7 +18,7 @@ from codec.io.files import write_whole
 from codec.registry import FAMILIES, Family, family_by_name
 
 if TYPE_CHECKING:
-    from codec.models.base import AbstractFamily
+    from codec.models.base import AbstractFamily, AbstractVideoFamily
 
 __all__ = ["SHIPPED", "Entry", "Zoo"]
 
@@ -108,7 +108,7 @@ class Zoo:
             f"the stream needs weights {model_id.hex()} of {family.name}, which are not installed"
         )
 
-    def load(self, entry: Entry) -> AbstractFamily:
+    def load(self, entry: Entry) -> AbstractFamily | AbstractVideoFamily:
         """The frozen codec with these weights, on the CPU.
 
         Raises:

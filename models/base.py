@@ -178,7 +178,9 @@ class AbstractVideoFamily(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> AbstractVideoFamily:
+    def load(
+        cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+    ) -> AbstractVideoFamily:
         """See `AbstractFamily.load`."""
 
     @abstractmethod

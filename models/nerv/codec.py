@@ -1,4 +1,4 @@
-"""`nerv`, the family object: the frames of a group as a network. Knows integers and pixels, no file.
+"""`nerv`, the family object: frames of a group as a network. Knows integers and pixels, no file.
 
 Symbols of a group: `network`, its size and weights, and `frames`, an embedding of each frame, if
 the variant has them. See `syntax` for what they are and `network` for what is drawn from them.
@@ -45,7 +45,7 @@ def epochs_of(effort: int) -> int:
 
 @final
 class Nerv(AbstractVideoFamily):
-    """A codec whose networks are in the stream; what ships are tables, and which parts they have."""
+    """A codec whose networks are in the stream; what ships are tables, and the networks' parts."""
 
     frames_max = FRAMES_MAX
 

@@ -285,5 +285,7 @@ def _ordered(weight: Tensor) -> Tensor:
 
 
 def _integers(values: Tensor) -> IntArray:
-    found: IntArray = values.nan_to_num().round().clamp(-Q_MAX, Q_MAX).cpu().numpy().astype(np.int32)
+    found: IntArray = (
+        values.nan_to_num().round().clamp(-Q_MAX, Q_MAX).cpu().numpy().astype(np.int32)
+    )
     return found

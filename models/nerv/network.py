@@ -1,7 +1,7 @@
 """The network that draws a frame, as functions of its weights. Knows no integer and no coder.
 
     embedding or time -> gated stem -> stages of
-        project, SCRB, affine map by the time, 3x3 and pixel shuffle, SCRB, + interpolated projection
+        project, SCRB, affine map by the time, 3x3, pixel shuffle, SCRB, + projection, enlarged
     -> 1x1 -> pixels
 
 After NeRV++ (arXiv 2402.18305) and HNeRV-Boost (CVPR 2024); docs/format/nerv.md has every equation.
@@ -124,7 +124,7 @@ def fresh(layout: Layout, generator: torch.Generator) -> dict[str, Tensor]:
             continue
         inputs = math.prod(shape[1:])
         bound = math.sqrt(3 / inputs)
-        if name.endswith("mix1.weight") or "affine" in name:
+        if name.endswith("mix1.weight") or name.startswith("head") or "affine" in name:
             bound /= 10
         found[name] = (2 * torch.rand(shape, generator=generator) - 1) * bound
     return found

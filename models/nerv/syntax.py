@@ -168,9 +168,7 @@ def code_group(
         stream = coder.open("frames", Method.RANGE)
         steps = _numbers(stream, known.next(embedded), STEP, side, STEPS, embedded)
         tables = _numbers(stream, known.next(embedded), TABLE, side, 1 + SHAPES, embedded)
-        predictors = _numbers(
-            stream, known.next(embedded), PREDICTOR, side, PREDICTORS, embedded
-        )
+        predictors = _numbers(stream, known.next(embedded), PREDICTOR, side, PREDICTORS, embedded)
         sizes = [math.prod(layout.embeddings)] * embedded
         rest = _values(stream, known.next(sum(sizes)), tables, sizes, values)
         found["frames"] = np.concatenate([steps, tables, predictors, rest])
@@ -213,9 +211,9 @@ def _cheapest(q: IntArray, tables: Tables) -> tuple[float, int]:
     values, counts = np.unique(q, return_counts=True)
     values = values.astype(np.int32)
     every = np.arange(SHAPES, dtype=np.int32)
-    lengths = code_lengths(
-        np.tile(values, SHAPES), tables, np.repeat(every, len(values))
-    ).reshape(SHAPES, -1)
+    lengths = code_lengths(np.tile(values, SHAPES), tables, np.repeat(every, len(values))).reshape(
+        SHAPES, -1
+    )
     bits = lengths @ counts
     best = int(bits.argmin())
     return float(bits[best]), 1 + best
@@ -234,7 +232,12 @@ class _Cutter:
 
 
 def _numbers(
-    stream: AbstractStream, given: IntArray | None, row: int, side: Tables, below: int, count: int = 1
+    stream: AbstractStream,
+    given: IntArray | None,
+    row: int,
+    side: Tables,
+    below: int,
+    count: int = 1,
 ) -> IntArray:
     """Code `count` numbers of 0 to below - 1."""
     found = stream.code(given, side, np.full(count, row, np.int32))
