@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["groups_of"]
 
-CUT_LEVELS = 20.0  # of 255: less than that between two frames is no cut
+CUT_LEVELS = 10.0  # of 255: less than that between two frames is no cut
 CUT_FACTOR = 4.0  # nor is what is no more than so many times the usual
 SIDE = 16  # of the picture that is compared, in blocks each way
 
@@ -26,25 +26,28 @@ def groups_of(frames: Iterable[NDArray[np.uint8]], longest: int) -> Iterator[lis
         frames: `(H, W, 3)` each.
         longest: at least 1.
     """
-    for scene in _pieces(frames, 2 * longest):
+    for scene in _pieces(frames, longest):
         count = -(-len(scene) // longest)
         ends = [len(scene) * part // count for part in range(count + 1)]
         for begin, end in pairwise(ends):
             yield scene[begin:end]
 
 
-def _pieces(frames: Iterable[NDArray[np.uint8]], most: int) -> Iterator[list[NDArray[Any]]]:
-    """Scenes; long ones in pieces of `most` frames."""
+def _pieces(frames: Iterable[NDArray[np.uint8]], longest: int) -> Iterator[list[NDArray[Any]]]:
+    """Scenes; of one that goes on, `longest` frames as soon as there are twice as many."""
     scene: list[NDArray[Any]] = []
     before, usual = None, 0.0
     for frame in frames:
         small = _small(frame)
         change = 0.0 if before is None else float(np.abs(small - before).mean())
-        is_cut = change > max(CUT_LEVELS, CUT_FACTOR * usual)
-        if scene and (is_cut or len(scene) == most):
+        if change > max(CUT_LEVELS, CUT_FACTOR * usual):
             yield scene
-            scene = []
-        usual = 0.0 if is_cut else max(change, 0.8 * usual + 0.2 * change)
+            scene, usual = [], 0.0
+        else:
+            usual = max(change, 0.8 * usual + 0.2 * change)
+            if len(scene) == 2 * longest:
+                yield scene[:longest]
+                scene = scene[longest:]
         before = small
         scene.append(frame)
     if scene:

@@ -10,7 +10,7 @@ from typing import final
 
 __all__ = ["CHANNELS", "ENCODED", "VARIANTS", "Layout", "Variant"]
 
-CHANNELS = (8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192)
+CHANNELS = range(8, 196, 4)
 """Of the coarsest features; a stream says which by its place here."""
 
 FREQUENCIES = 40
