@@ -1,7 +1,7 @@
 """Rate and distortion of `nerv` on videos, beside x264 and x265 at the same rate in the same run.
 
-    python benchmarks/video.py CLIP [CLIP ...] [--bpp 0.1] [--seconds 1100] [--effort 9] [--size WxH]
-        [--model nerv] [--out FILE]
+    python benchmarks/video.py CLIP [CLIP ...] [--bpp 0.1] [--seconds 1100] [--effort 9]
+        [--size WxH] [--model nerv] [--out FILE]
     python benchmarks/video.py CLIP --ablation [--bpp 0.1] [--seconds 100] [--out FILE]
 
 Ours are real files, with all that is in them. Of the others only packets are counted, not their
