@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from codec.io.picture import Picture
     from codec.io.video import Clip, Look
     from codec.models.base import Search
-    from codec.video import EncodedVideo
+    from codec.video import EncodedVideo, VideoRate
 
 __all__ = [
     "MAX_PIXELS",
@@ -135,13 +135,13 @@ class EncodeOptions:
             interrupted=Event() if self.take_interrupt else None,
         )
 
-    def bpp(self) -> float:
-        """Bits per pixel that a video may have; a UsageError if the target is no rate."""
-        from codec.video import bpp_of
+    def video_rate(self) -> VideoRate:
+        """What a video may cost; a UsageError if the target is a PSNR."""
+        from codec.video import VideoRate
 
         if self.target_psnr is not None:
             raise UsageError("target: of a video want bits per pixel or bytes, not dB")
-        return bpp_of(self.quality) if self.target_bpp is None else self.target_bpp
+        return VideoRate(self.quality, self.target_bpp, self.target_size)
 
     def rate(self, pixels: int) -> Rate:
         """What an image of so many pixels may cost."""
@@ -453,9 +453,8 @@ def encode_clip(
         from codec import video
 
         model = video.find_video_model(options.model, options.zoo, options.device)
-    rate = video.VideoRate(options.bpp(), options.target_size)
     return video.encode_video(
-        clip, model, rate, search=options.search(), watch=watch, progress=progress
+        clip, model, options.video_rate(), search=options.search(), watch=watch, progress=progress
     )
 
 

@@ -56,7 +56,7 @@ def _pieces(frames: Iterable[NDArray[np.uint8]], longest: int) -> Iterator[list[
 
 def _small(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Means of blocks, `(up to 16, up to 16)`."""
-    grey = frame.mean(axis=2)
+    grey: NDArray[np.float64] = frame.mean(axis=2)
     for axis in (0, 1):
         count = min(SIDE, grey.shape[axis])
         begins = np.arange(count) * grey.shape[axis] // count

@@ -71,15 +71,37 @@ def quality_of(bpp: float) -> int:
 @final
 @dataclass(frozen=True)
 class VideoRate:
-    """What a stream may cost, without sound: bits per pixel, or bytes of all frames.
+    """What a stream may cost, without sound: a quality, or instead of it one target.
+
+    A quality also gives each group what the smallest useful network takes; a target is kept.
 
     Attributes:
-        bpp: bits per pixel.
-        bytes_max: instead of them, bytes.
+        quality: 0 to 100.
+        bpp: bits per pixel of all frames.
+        bytes_max: of all frames.
     """
 
-    bpp: float
+    quality: int = 60
+    bpp: float | None = None
     bytes_max: float | None = None
+
+    def bpp_for(self, pixels: int) -> float:
+        """Bits per pixel of a video with so many pixels in all frames.
+
+        Raises:
+            UsageError: bytes are given and `pixels` is 0, for unknown.
+        """
+        if self.bpp is not None:
+            return self.bpp
+        if self.bytes_max is None:
+            return bpp_of(self.quality)
+        if not pixels:
+            raise UsageError("target: a video of unknown length has no size to aim at; give bpp")
+        return 8 * self.bytes_max / pixels
+
+    def bits_of(self, bits: float, least: float) -> float:
+        """What a group with this share gets, whose smallest useful network takes `least`."""
+        return max(bits, least) if self.bpp is None and self.bytes_max is None else bits
 
 
 @final
@@ -153,24 +175,21 @@ def encode_video(
     """
     look = clip.look
     pixels = look.width * look.height
-    bpp = rate.bpp
-    if rate.bytes_max is not None:
-        if not clip.count:
-            raise UsageError("target: a video of unknown length has no size to aim at; give bpp")
-        bpp = 8 * rate.bytes_max / (pixels * clip.count)
+    bpp = rate.bpp_for(pixels * clip.count)
     longest = max(1, min(model.family.frames_max, PIXELS_OF_A_GROUP // pixels))
     deadline = time.monotonic() + search.seconds
     spare, done, lengths, chunks = 8.0 * FILE_BYTES, 0, [], []
     for frames in _read(groups_of(clip.frames, longest), watch):
         expected = max(clip.count, done + len(frames))
-        share = len(frames) / (expected - done)
+        left = max(0.0, deadline - time.monotonic())
         own = replace(
             search,
-            seconds=max(0.0, deadline - time.monotonic()) * share,
+            seconds=left * len(frames) / (expected - done),
             watch=within(progress, done / expected, len(frames) / expected),
         )
         geometry = GroupGeometry(look.height, look.width, len(frames))
-        bits = bpp * pixels * len(frames) - spare - 8 * GROUP_BYTES
+        share = bpp * pixels * len(frames) - spare - 8 * GROUP_BYTES
+        bits = rate.bits_of(share, model.family.bits_least(geometry))
         chunks.append(Chunk(ChunkType.GROUP, _group(model, frames, geometry, bits, own, watch)))
         spare = 0.0
         done += len(frames)

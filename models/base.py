@@ -184,6 +184,10 @@ class AbstractVideoFamily(ABC):
         """See `AbstractFamily.load`."""
 
     @abstractmethod
+    def bits_least(self, geometry: GroupGeometry) -> float:
+        """Bits of a group with which it is something to look at."""
+
+    @abstractmethod
     def analyse_group(
         self, x: Tensor, geometry: GroupGeometry, bits: float, search: Search = SHORT
     ) -> Symbols:

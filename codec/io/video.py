@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, BinaryIO, TypeAlias, final
 
 import av
 import numpy as np
@@ -113,7 +113,7 @@ def read_video(source: str | Path, *, max_pixels: int) -> Clip:
     """
     data = sys.stdin.buffer.read() if str(source) == STANDARD else None
     with _translated():
-        container = av.open(str(source) if data is None else io.BytesIO(data))
+        container: Any = av.open(str(source) if data is None else io.BytesIO(data))
         if not container.streams.video:
             raise InputError("no video stream")
         stream = container.streams.video[0]
@@ -237,8 +237,8 @@ def video_writer(target: str, look: Look, audio: bytes = b"") -> Iterator[Callab
         logger.warning("the sound is left out: this output has none")
     try:
         if target == STANDARD:
-            with _y4m(sys.stdout.buffer, look, audio) as write:
-                yield write
+            yield _y4m_into(sys.stdout.buffer, look)
+            sys.stdout.buffer.flush()
             return
         partial = path.with_name(f".{path.name}.partial{path.suffix}")
         try:
@@ -273,7 +273,7 @@ def _is_folder(target: str) -> bool:
 def _container(path: Path, look: Look, audio: bytes) -> Iterator[Callable[[Frame], None]]:
     name, encoder, options = FORMATS[path.suffix.lower()]
     with av.open(str(path), "w", format=name) as container:
-        stream = container.add_stream(encoder, rate=look.rate, options=options)
+        stream: Any = container.add_stream(encoder, rate=look.rate, options=options)
         stream.width, stream.height = look.width, look.height
         as_rgb = look.matrix == IDENTITY and encoder == "ffv1"
         pixels = "bgr0" if as_rgb else _planes(look, fine=encoder == "ffv1")
@@ -297,27 +297,25 @@ def _container(path: Path, look: Look, audio: bytes) -> Iterator[Callable[[Frame
 
 
 @contextmanager
-def _y4m(target: Any, look: Look, audio: bytes) -> Iterator[Callable[[Frame], None]]:
-    if isinstance(target, Path):
-        with target.open("wb") as file, _y4m(file, look, audio) as write:
-            yield write
-        return
+def _y4m(path: Path, look: Look, audio: bytes) -> Iterator[Callable[[Frame], None]]:
+    with path.open("wb") as file:
+        yield _y4m_into(file, look)
+
+
+def _y4m_into(file: BinaryIO, look: Look) -> Callable[[Frame], None]:
     full = _is_full(look)
-    look = replace(
-        look, matrix=UNKNOWN, full_range=full
-    )  # it has no word for one: readers take BT.601
+    look = replace(look, matrix=UNKNOWN, full_range=full)  # it has no word for one: BT.601
     pixels = _planes(look, fine=False)
     layout = {"yuv420p": "420jpeg", "yuv444p": "444"}[pixels]
     extent = "FULL" if full else "LIMITED"
     rate = f"{look.rate.numerator}:{look.rate.denominator}"
     head = f"YUV4MPEG2 W{look.width} H{look.height} F{rate} Ip A1:1 C{layout} XCOLORRANGE={extent}"
-    target.write(f"{head}\n".encode())
+    file.write(f"{head}\n".encode())
 
     def write(frame: Frame) -> None:
-        target.write(b"FRAME\n" + _converted(frame, look, pixels).to_ndarray().tobytes())
+        file.write(b"FRAME\n" + _converted(frame, look, pixels).to_ndarray().tobytes())
 
-    yield write
-    target.flush()
+    return write
 
 
 @contextmanager

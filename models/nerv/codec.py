@@ -34,6 +34,7 @@ __all__ = ["Nerv", "epochs_of"]
 FRAMES_MAX = 64
 BITS_EACH = 4.0  # bits of a parameter that a network's size is chosen for
 BITS_MOST = 6.0  # and never more
+BITS_LEAST = 2.0  # of the smallest network's, where only a quality is asked for
 END_BITS = 24  # of a sub-stream and its length, besides its symbols
 EPOCHS = (20, 1500)  # of efforts 0 and 9
 
@@ -86,6 +87,11 @@ class Nerv(AbstractVideoFamily):
         return moved
 
     # ---- encoder only
+
+    def bits_least(self, geometry: GroupGeometry) -> float:
+        """Of the smallest network; see `AbstractVideoFamily.bits_least`."""
+        layout = layout_of(CHANNELS[0], geometry, self.variant)
+        return BITS_LEAST * layout.parameters + self._overhead(layout)
 
     def analyse_group(
         self, x: Tensor, geometry: GroupGeometry, bits: float, search: Search = SHORT

@@ -129,7 +129,7 @@ class _Descent:
             self._cost = float(cost.detach())
             loss = loss + BITS_WEIGHT * functional.relu(cost - 1)
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self._optimiser.step()
 
     def _begin(self) -> torch.optim.Adam:

@@ -10,7 +10,8 @@ After NeRV++ (arXiv 2402.18305) and HNeRV-Boost (CVPR 2024); docs/format/nerv.md
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from torch.nn import functional
 from codec.models.nerv.layout import FREQUENCIES, Layout
 
 __all__ = ["draw", "encoded_times", "fresh"]
+
+Active: TypeAlias = Callable[[Tensor], Tensor]
 
 BASE = 1.25  # of the frequencies
 
@@ -45,8 +48,8 @@ def draw(
     Returns:
         `(N, 3, H, W)`.
     """
-    active = torch.sin if layout.variant.boost else functional.silu
-    gate = torch.sin if layout.variant.boost else _gelu
+    active: Active = torch.sin if layout.variant.boost else functional.silu
+    gate: Active = torch.sin if layout.variant.boost else _gelu
     moved = None
     if embeddings is not None:
         x = _conv(embeddings, weights, "stem")
@@ -56,7 +59,7 @@ def draw(
     value, opening = x.chunk(2, dim=1)
     x = value * gate(opening)
     if embeddings is None:
-        x = _linear(x, weights, "draw").unflatten(1, (layout.widths[0], *layout.grid))
+        x = _linear(x, weights, "draw").reshape(-1, layout.widths[0], *layout.grid)
     for number, stride in enumerate(layout.strides):
         x = _stage(x, weights, number, stride, layout, active, moved)
     x = _conv(x, weights, "head") + 0.5
@@ -69,7 +72,7 @@ def _stage(
     number: int,
     stride: int,
     layout: Layout,
-    active,
+    active: Active,
     moved: Tensor | None,
 ) -> Tensor:
     projected = x
@@ -90,7 +93,7 @@ def _stage(
     return x
 
 
-def _residual(x: Tensor, weights: Mapping[str, Tensor], name: str, active) -> Tensor:
+def _residual(x: Tensor, weights: Mapping[str, Tensor], name: str, active: Active) -> Tensor:
     """A separable 2-d residual block (SCRB)."""
     inner = _conv(x, weights, f"{name}.space", groups=x.shape[1])
     inner = active(_conv(inner, weights, f"{name}.mix0"))
