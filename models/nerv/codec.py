@@ -28,6 +28,7 @@ from codec.models.frozen import tables_of_tensors, tensors_of_tables
 from codec.models.nerv.layout import CHANNELS, VARIANTS, Layout, Variant
 from codec.models.nerv.network import draw, encoded_times
 from codec.models.nerv.syntax import Group, code_group, layout_of, step_of
+from codec.models.nerv.tables import STEPS
 
 __all__ = ["Nerv", "epochs_of"]
 
@@ -124,19 +125,26 @@ class Nerv(AbstractVideoFamily):
 
     def _within(self, group: Group, geometry: GroupGeometry, bits: float) -> Symbols:
         """The symbols of a group, in coarser steps if they would take more than `bits`."""
-        while True:
-            symbols = group.symbols(self._values)
-            counter = BitCounter()
-            self.traverse(counter, symbols, geometry)
-            needed = counter.bits + END_BITS * len(self.streams)
-            if needed <= bits:
-                return symbols
-            if not (group.weights.any() or group.embeddings.any()):
-                raise UsageError(
-                    f"target: want {bits / 8:.0f} bytes for {geometry.frames} frames, "
-                    f"the smallest network takes {needed / 8:.0f}"
-                )
-            group = group.coarser()
+        fine, coarse = -1, STEPS  # too fine, and with nothing left but zeros
+        while coarse - fine > 1:
+            middle = (fine + coarse) // 2 if fine >= 0 else 0
+            if self._needed(group.coarser(middle), geometry) <= bits:
+                coarse = middle
+            else:
+                fine = middle
+        needed = self._needed(group.coarser(coarse), geometry)
+        if needed > bits:
+            raise UsageError(
+                f"target: want {bits / 8:.0f} bytes for {geometry.frames} frames, "
+                f"the smallest network takes {needed / 8:.0f}"
+            )
+        return group.coarser(coarse).symbols(self._values)
+
+    def _needed(self, group: Group, geometry: GroupGeometry) -> float:
+        """Bits of a group, each sub-stream's end and length counted."""
+        counter = BitCounter()
+        self.traverse(counter, group.symbols(self._values), geometry)
+        return counter.bits + END_BITS * len(self.streams)
 
     # ---- both directions
 

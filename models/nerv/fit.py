@@ -90,6 +90,7 @@ class _Descent:
     def __init__(self, x: Tensor, layout: Layout, bits: float) -> None:
         self._x, self._layout, self._device = x, layout, x.device
         self._generator = torch.Generator().manual_seed(0)
+        self._noise = torch.Generator(x.device).manual_seed(0)
         self._sizes = [math.prod(shape) for shape in layout.shapes.values()]
         self._bits = bits
         weights = fresh(layout, self._generator)
@@ -191,7 +192,7 @@ class _Descent:
         """About what all parameters cost, with noise in place of rounding."""
         steps = self._steps()
         c = self._state.weights / steps[: len(self._sizes)][self._tensor_of]
-        total = _laplace_bits(c, self._tensor_of, len(self._sizes))
+        total = _laplace_bits(c, self._tensor_of, len(self._sizes), self._noise)
         if self._layout.embedded:
             c = self._state.embeddings / steps[len(self._sizes) :, None, None, None]
             before = round_ste(c[:, :-1])
@@ -202,7 +203,7 @@ class _Descent:
             residuals = torch.cat([c[:, :1], c[:, 1:] - predictor * before], dim=1)
             channels = torch.arange(len(c), device=self._device)
             of = channels.repeat_interleave(residuals[0].numel())
-            total = total + _laplace_bits(residuals.reshape(-1), of, len(c))
+            total = total + _laplace_bits(residuals.reshape(-1), of, len(c), self._noise)
         return total
 
     # ---- watching
@@ -262,13 +263,13 @@ def _start(x: Tensor, layout: Layout) -> Tensor:
     return found.float().reshape(layout.embedded, *layout.embeddings)
 
 
-def _laplace_bits(c: Tensor, of: Tensor, count: int) -> Tensor:
+def _laplace_bits(c: Tensor, of: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Bits of `(K,)` values in steps, with noise, each of a Laplace with its tensor's mean |c|."""
     sums = torch.zeros(2, count, device=c.device)
     sizes = sums[0].index_add(0, of, torch.ones_like(c))
     scales = sums[1].index_add(0, of, c.abs()) / sizes
     b = (scales.clamp(min=0.1))[of]
-    distance = add_noise(c).abs()
+    distance = add_noise(c, generator=generator).abs()
     # Below 1/2 the bin holds the peak: the probability is 1 - cosh(d / b) exp(-1 / 2b).
     inside = 1 - 0.5 * (
         torch.exp(-(0.5 - distance.clamp(max=0.5)) / b) + torch.exp(-(0.5 + distance) / b)

@@ -20,7 +20,7 @@ ENCODED = 2 * FREQUENCIES
 HIDDEN = 16  # of what becomes an affine map of features at a time
 SHRINK = (5, 7)  # of channels from stage to stage, a fraction
 CHANNELS_MIN, CHANNELS_MAX = 8, 16  # of full-size features
-SIDE_MIN = 24  # the shorter side of the coarsest features is at least a quarter of it
+SIDE_MIN = 48  # the shorter side of the coarsest features is at least a quarter of it
 
 
 @final
@@ -99,7 +99,7 @@ class Layout:
     @property
     def embedded(self) -> int:
         """Channels of a frame's embedding; 0 if there is none."""
-        return max(2, self.channels // 4) if self.variant.boost else 0
+        return max(2, self.channels // 8) if self.variant.boost else 0
 
     @property
     def embeddings(self) -> tuple[int, int, int]:

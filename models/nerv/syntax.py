@@ -101,16 +101,15 @@ class Group:
             found["frames"] = np.concatenate([np.array(numbers, np.int32), *flat])
         return found
 
-    def coarser(self) -> Group:
-        """All in steps that are larger by an index, so that it costs less."""
-        steps = np.minimum(self.steps + 1, STEPS - 1).astype(np.int32)
-        shrink = step_of(self.steps) / step_of(steps)
-        shrink[self.steps == STEPS - 1] = 2.0 ** (-1 / OCTAVE)
-        count = len(self.layout.shapes)
-        sizes = [math.prod(shape) for shape in self.layout.shapes.values()]
-        weights = np.rint(self.weights * np.repeat(shrink[:count], sizes))
-        embeddings = np.rint(self.embeddings * shrink[count:, None, None, None])
-        return Group(self.layout, steps, weights.astype(np.int32), embeddings.astype(np.int32))
+    def coarser(self, indexes: int) -> Group:
+        """All in steps that are larger by so many indexes, so that it costs less."""
+        shrink = 2.0 ** (-indexes / OCTAVE)
+        return Group(
+            self.layout,
+            np.minimum(self.steps + indexes, STEPS - 1).astype(np.int32),
+            np.rint(self.weights * shrink).astype(np.int32),
+            np.rint(self.embeddings * shrink).astype(np.int32),
+        )
 
     @classmethod
     def read(cls, symbols: Symbols, geometry: GroupGeometry, variant: Variant) -> Group:
