@@ -257,7 +257,7 @@ def _start(x: Tensor, layout: Layout) -> Tensor:
     flat = (flat - flat.mean(1, keepdim=True)).double()
     _, basis = torch.linalg.eigh(flat @ flat.T)
     found = basis.flip(1)[:, : layout.embedded].T @ flat
-    found = found / found.std(1, keepdim=True).clamp(min=1e-6)
+    found = found / found.std(1, correction=0, keepdim=True).clamp(min=1e-6)
     missing = layout.embedded - len(found)
     found = functional.pad(found, (0, 0, 0, max(0, missing)))
     return found.float().reshape(layout.embedded, *layout.embeddings)
