@@ -234,9 +234,8 @@ def _decode_video(
         check_target(arguments.output, force=arguments.force)
     if not arguments.output.endswith("/"):
         _check_output(arguments)
-    with _bar() as bar:
-        with _about(arguments.input):
-            opened = api.open_video(stream, options, watch=watch, progress=bar)
+    with _about(arguments.input), _bar() as bar:
+        opened = api.open_video(stream, options, watch=watch, progress=bar)
         with video_writer(arguments.output, opened.look, opened.audio) as write:
             for frame in opened.frames:
                 write(frame)

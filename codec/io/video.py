@@ -254,7 +254,8 @@ def video_writer(target: str, look: Look, audio: bytes = b"") -> Iterator[Callab
     except BrokenPipeError:
         raise
     except (OSError, av.FFmpegError) as error:
-        raise UsageError(f"cannot be written: {error.strerror or error}") from error
+        reason = f"{target}: cannot be written: {error.strerror or error}"
+        raise UsageError(reason) from error
 
 
 def _own_writer(target: str) -> Callable[..., Any]:

@@ -35,6 +35,7 @@ BITS_WEIGHT = 5.0  # of bits over what is allowed, a fraction of it, against log
 Q_MAX = 1 << 15
 SMOOTHING = 0.97  # of the running error
 COLLAPSE_DB = 3.0
+INSTANT = 1e-3  # seconds: less is not allowed
 SAID_STEPS = 50  # between notes, and between looks for a collapse
 
 
@@ -54,7 +55,8 @@ def fit(x: Tensor, layout: Layout, bits: float, iterations: int, search: Search)
     started = time.monotonic()
     for number in range(iterations):
         try:
-            share = max(number / iterations, (time.monotonic() - started) / search.seconds)
+            passed = (time.monotonic() - started) / max(search.seconds, INSTANT)
+            share = max(number / iterations, passed)
             if share >= 1:
                 break
             descent.step(share)
