@@ -24,6 +24,7 @@ from codec.models.nerv.syntax import (
 )
 from codec.models.nerv.tables import SHAPES, side_tables, value_tables
 from codec.training.export_nerv import freeze
+from tests.models import nerv_reference
 from tests.video_clips import moving
 
 VALUES, SIDE = value_tables(), side_tables()
@@ -78,6 +79,24 @@ def test_every_weight_matters(layout):
     assert list(weights) == list(layout.shapes)
     for name, value in weights.items():
         assert value.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.variant.name)
+def test_frames_are_those_of_the_specification(layout):
+    group = some_group(layout, spread=2.0)
+    steps = np.full_like(group.steps, 84)  # 2**-2.5
+    group = Group(layout, steps, group.weights, group.embeddings)
+    drawn = freeze(layout.variant.name).synthesise_frames(group.symbols(VALUES), GEOMETRY, [2])
+    weights, at = {}, 0
+    for name, shape in layout.shapes.items():
+        size = math.prod(shape)
+        weights[name] = group.weights[at : at + size].reshape(shape) * 2.0**-2.5
+        at += size
+    embedding = group.embeddings[:, 2] * 2.0**-2.5 if layout.embedded else layout.grid
+    expected = nerv_reference.draw(weights, layout.variant.name, layout.strides, embedding, 2, 4)
+    expected = expected[:, : layout.height, : layout.width]
+    found = next(drawn)[0].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_frames_of_a_group_have_encodings_of_their_own():
