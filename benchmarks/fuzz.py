@@ -4,7 +4,7 @@
         [--out benchmarks/results/fuzz.json]
 
 Small streams of every kind of image, from all weights that ship and those of the golden streams of
-families that ship none, are mutated in two ways:
+families that ship none, are mutated in two ways (`fuzz_video.py` does it with videos):
 
 - *damage* leaves the checksums as they were. The stream must be refused, or decode to the symbols
   that it had.
@@ -81,6 +81,7 @@ from codec.io.picture import PILLOWS
 from codec.io.writing import write_picture
 from codec.models.base import AbstractFamily, Symbols, TileGeometry
 from codec.progress import Stopwatch
+from codec.registry import family_by_name
 from codec.tiling import analyse_tile, geometry_of
 from codec.weights import SHIPPED, Zoo
 
@@ -160,7 +161,7 @@ def seeds(model: str | None = None) -> list[Seed]:
     found = []
     entries = [(zoo, entry) for zoo in ZOOS for entry in zoo.manifest()]
     for zoo, entry in entries:
-        if model not in (None, entry.name):
+        if model not in (None, entry.name) or family_by_name(entry.family).kind != "image":
             continue
         names = zoo.load(entry).streams
         streams = {

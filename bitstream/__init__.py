@@ -5,11 +5,15 @@ Pure Python; docs/FORMAT.md specifies every byte. The interface:
     Header(family=, model_id=, kind=Kind.IMAGE, width=, height=, bit_depth=8, colour=Colour.RGB,
            quality=, tile=0)        frozen, checked; .columns .rows .tiles .box(number) -> Box
     Box(left, top, width, height)   where a tile lies, in pixels
-    Chunk(type, payload)            type is a ChunkType: TILE PALETTE ALPHA ICC EXIF XMP TEXT
+    Chunk(type, payload)            type is a ChunkType: TILE PALETTE ALPHA ICC EXIF XMP TEXT, of
+                                    videos VIDEO AUDIO GROUP
+    Video(rate=, matrix=, full_range=, groups=)     the VIDEO chunk; pack_video(video) -> bytes
     Limits(max_pixels=, max_pixels_per_byte=, max_tile_pixels=, max_tiles=)
     pack(header, chunks) -> bytes               TILE chunks in raster order, others in any order
-    unpack(stream, limits) -> Container         .header .chunks .tiles .find(type) -> bytes | None
+    unpack(stream, limits) -> Container         .header .chunks .tiles .groups .video
+                                                .find(type) -> bytes | None
                                                 with partial=True also of a file that is .cut
+    peek(stream) -> Header
     scan(stream, limits) -> Scan                .header | None, .chunks of ScannedChunk(type, name,
                                                 offset, length, crc_ok), .error | None
     pack_streams({"z": b"", "y": b""}) -> bytes, unpack_streams(payload, ("z", "y")) -> dict
@@ -30,10 +34,12 @@ from codec.bitstream.container import (
     Scan,
     ScannedChunk,
     pack,
+    peek,
     scan,
     unpack,
 )
 from codec.bitstream.header import Box, Colour, Header, Kind
+from codec.bitstream.video import Video, pack_video
 from codec.bitstream.wire import (
     Reader,
     pack_streams,
@@ -56,9 +62,12 @@ __all__ = [
     "Reader",
     "Scan",
     "ScannedChunk",
+    "Video",
     "pack",
     "pack_streams",
     "pack_varint",
+    "pack_video",
+    "peek",
     "scan",
     "unpack",
     "unpack_streams",

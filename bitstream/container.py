@@ -4,7 +4,7 @@
 
 The chunks are HEADER, INDEX (of more than one tile), the others in ascending order of type, then
 one TILE for each tile. Nothing follows the last tile, so a file that is cut anywhere is not whole.
-docs/FORMAT.md is normative.
+A video has GROUPs instead of tiles, as many as its VIDEO chunk says. docs/FORMAT.md is normative.
 
     >>> header = Header(family=1, model_id=bytes(8), width=3, height=2, quality=60)
     >>> stream = pack(header, [Chunk(ChunkType.TILE, b"payload"), Chunk(ChunkType.ICC, b"profile")])
@@ -25,7 +25,8 @@ from functools import cached_property
 from itertools import islice
 from typing import final
 
-from codec.bitstream.header import Header, pack_header, unpack_header
+from codec.bitstream.header import Header, Kind, pack_header, unpack_header
+from codec.bitstream.video import Video, unpack_video
 from codec.bitstream.wire import Reader, pack_varint
 from codec.errors import BitstreamError, CodecError, LimitError
 
@@ -39,6 +40,7 @@ __all__ = [
     "Scan",
     "ScannedChunk",
     "pack",
+    "peek",
     "scan",
     "unpack",
 ]
@@ -49,7 +51,7 @@ SIGNATURE = b"\xf5LC\n"
 VERSION = 1
 
 SMALLEST_CHUNK = 6  # type, a length of one byte, CRC-32
-OTHER_TYPES = 255  # of which a file has one chunk at most; only TILE may repeat
+OTHER_TYPES = 255  # of which a file has one chunk at most; only TILE and GROUP may repeat
 
 
 class ChunkType(IntEnum):
@@ -62,15 +64,24 @@ class ChunkType(IntEnum):
     INDEX = 4
     PALETTE = 6
     ALPHA = 8
+    VIDEO = 10
     DICTIONARY = 12
     ICC = 17
     EXIF = 19
     XMP = 21
     TEXT = 23
+    AUDIO = 25
     TILE = 64
+    GROUP = 66
 
 
 _WRITTEN_BY_PACK = (ChunkType.HEADER, ChunkType.INDEX)
+# What is repeated, and critical chunks that have no meaning, in files of each kind.
+_UNITS = {Kind.IMAGE: ChunkType.TILE, Kind.VIDEO: ChunkType.GROUP}
+_FOREIGN = {
+    Kind.IMAGE: (ChunkType.VIDEO, ChunkType.GROUP),
+    Kind.VIDEO: (ChunkType.PALETTE, ChunkType.ALPHA, ChunkType.TILE),
+}
 
 
 @final
@@ -89,17 +100,20 @@ class Limits:
 
     Args:
         max_pixels: width times height.
-        max_pixels_per_byte: the same per byte of the file. Tiles of 1024 x 1024 pixels cannot reach
-            the default: an empty one takes 6 bytes.
-        max_tile_pixels: of a tile, which is decoded at once and so decides about the memory.
+        max_pixels_per_byte: the same, of a video times its frames, per byte of the file. Tiles of
+            1024 x 1024 pixels cannot reach the default: an empty one takes 6 bytes.
+        max_tile_pixels: of a tile, or a frame of a video, which is decoded at once and so decides
+            about the memory.
         max_tiles: each takes time, however few its pixels are. An image of one row has the default
             in tiles of 1024 x 1024 when it has the default of pixels.
+        max_frames: of a video.
     """
 
     max_pixels: int = 1 << 28
     max_pixels_per_byte: int = 1 << 18
     max_tile_pixels: int = 1 << 22
     max_tiles: int = 1 << 18
+    max_frames: int = 1 << 20
 
 
 @final
@@ -107,7 +121,8 @@ class Limits:
 class Container:
     """A file whose every byte was checked: the header and all chunks but HEADER and INDEX.
 
-    If it is `cut`, tiles are missing or the last one that is there has not all of its payload.
+    If it is `cut`, tiles or groups are missing or the last one that is there has not all of its
+    payload.
     """
 
     header: Header
@@ -118,6 +133,16 @@ class Container:
     def tiles(self) -> tuple[bytes, ...]:
         """The payloads of the tiles in raster order; `header.tiles` of them if nothing is cut."""
         return tuple(chunk.payload for chunk in self.chunks if chunk.type == ChunkType.TILE)
+
+    @cached_property
+    def groups(self) -> tuple[bytes, ...]:
+        """The payloads of a video's groups; as many as it says if nothing is cut."""
+        return tuple(chunk.payload for chunk in self.chunks if chunk.type == ChunkType.GROUP)
+
+    @cached_property
+    def video(self) -> Video:
+        """What the VIDEO chunk says; a BitstreamError if there is none."""
+        return _video(self.chunks)
 
     def find(self, kind: ChunkType) -> bytes | None:
         """The payload of the first chunk of this type, or None."""
@@ -161,21 +186,27 @@ def pack(header: Header, chunks: Iterable[Chunk]) -> bytes:
     """A whole file.
 
     Args:
-        header: says how many tiles there must be.
-        chunks: TILE in raster order, and at most one of each other type, anywhere; neither HEADER
-            nor INDEX, which are made here.
+        header: says how many tiles there must be; the VIDEO chunk says it of groups.
+        chunks: TILE in raster order or GROUP in order of time, and at most one of each other type,
+            anywhere; neither HEADER nor INDEX, which are made here.
     """
     ordered = sorted(chunks, key=lambda chunk: chunk.type)
-    tiles = [chunk.payload for chunk in ordered if chunk.type == ChunkType.TILE]
-    others = [chunk for chunk in ordered if chunk.type != ChunkType.TILE]
-    if len(tiles) != header.tiles:
-        raise BitstreamError(f"tiles: want {header.tiles}, got {len(tiles)}")
+    unit = _UNITS[header.kind]
+    units = [chunk.payload for chunk in ordered if chunk.type == unit]
+    others = [chunk for chunk in ordered if chunk.type != unit]
+    wanted = header.tiles if header.kind == Kind.IMAGE else len(_video(others).groups)
+    if len(units) != wanted:
+        raise BitstreamError(f"{unit.name.lower()}s: want {wanted}, got {len(units)}")
     for chunk in others:
-        if chunk.type in _WRITTEN_BY_PACK or [other.type for other in others].count(chunk.type) > 1:
-            raise BitstreamError(f"chunk {chunk.type.name}: given twice, or not for the caller")
+        if chunk.type in (*_WRITTEN_BY_PACK, *_FOREIGN[header.kind]):
+            raise BitstreamError(
+                f"chunk {chunk.type.name}: not for the caller, or not in such files"
+            )
+        if [other.type for other in others].count(chunk.type) > 1:
+            raise BitstreamError(f"chunk {chunk.type.name}: given twice")
     made = [Chunk(ChunkType.HEADER, pack_header(header))]
-    if len(tiles) > 1:
-        made.append(Chunk(ChunkType.INDEX, _pack_index(tiles)))
+    if len(units) > 1:
+        made.append(Chunk(ChunkType.INDEX, _pack_index(units)))
     parts = [SIGNATURE, bytes([VERSION])]
     for number, chunk in enumerate([*made, *ordered]):
         head = bytes([chunk.type]) + pack_varint(len(chunk.payload))
@@ -190,8 +221,8 @@ def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -
     Args:
         stream: the file.
         limits: what it may claim.
-        partial: take a file that is cut inside or between its tiles, as far as it goes. What is
-            there of the last one has no checksum.
+        partial: take a file that is cut inside or between its tiles or groups, as far as it goes.
+            What is there of the last one has no checksum.
 
     Raises:
         BitstreamError: it is damaged, cut, too long or not ours.
@@ -204,44 +235,65 @@ def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -
     header = unpack_header(first.checked())
     _check_size(header, len(stream), limits)
 
+    unit = _UNITS[header.kind]
+    wanted = header.tiles if header.kind == Kind.IMAGE else 0  # until VIDEO says how many
     chunks: list[Chunk] = []
-    lengths: tuple[int, ...] | None = None
+    index: bytes | None = None
     last = int(first.type)
-    tiles = 0
-    rest: bytes | None = None  # of the tile in which the file ends
+    count = 0
+    rest: bytes | None = None  # of the tile or group in which the file ends
     for piece in pieces:
-        if partial and piece.type == ChunkType.TILE:
+        if partial and piece.type == unit:
             rest = piece.there
         payload = piece.checked() if rest is None else rest
-        if piece.type <= last and not piece.type == last == ChunkType.TILE:
+        if piece.type <= last and not piece.type == last == unit:
             raise BitstreamError(f"{piece.where}: type {piece.type} after type {last}")
         last = piece.type
         if piece.type == ChunkType.INDEX:
-            lengths = _unpack_index(payload, header.tiles)
-        elif piece.type in list(ChunkType):
-            tiles += piece.type == ChunkType.TILE
-            if tiles > header.tiles:  # here, or millions of them would be kept first
-                raise BitstreamError(f"tiles: want {header.tiles}, {piece.where} is one more")
+            index = payload
+        elif piece.type in list(ChunkType) and piece.type not in _FOREIGN[header.kind]:
+            if piece.type == ChunkType.VIDEO:
+                video = unpack_video(payload)
+                _check_frames(header, video, len(stream), limits)
+                wanted = len(video.groups)
+            count += piece.type == unit
+            if count > wanted:  # here, or millions of them would be kept first
+                name = unit.name.lower()
+                raise BitstreamError(f"{name}s: want {wanted}, {piece.where} is one more")
             chunks.append(Chunk(ChunkType(piece.type), payload))
         elif piece.type % 2 == 0:
-            raise BitstreamError(f"{piece.where}: type {piece.type} is critical and not known")
+            raise BitstreamError(f"{piece.where}: type {piece.type} is critical and not known here")
 
-    # The last chunk of a whole file is its last tile: a chunk behind it could be cut unseen.
-    if partial and rest is None and 0 < tiles < header.tiles:
+    # The last chunk of a whole file is its last unit: a chunk behind it could be cut unseen.
+    if partial and rest is None and 0 < count < wanted:
         rest = b""
-        chunks.append(Chunk(ChunkType.TILE, rest))
+        chunks.append(Chunk(unit, rest))
     cut = rest is not None
-    if last != ChunkType.TILE or (tiles < header.tiles and not cut):
-        raise BitstreamError(f"tiles: want {header.tiles} at the end of the file, got {tiles}")
+    if last != unit or (count < wanted and not cut):
+        name = unit.name.lower()
+        raise BitstreamError(f"{name}s: want {wanted} at the end of the file, got {count}")
     container = Container(header, tuple(chunks), cut)
-    whole = tuple(map(len, container.tiles[:-1] if cut else container.tiles))
-    if lengths is None:
-        agrees = header.tiles == 1
+    units = container.tiles if unit == ChunkType.TILE else container.groups
+    whole = tuple(map(len, units[:-1] if cut else units))
+    if index is None:
+        agrees = wanted == 1
     else:
-        agrees = header.tiles > 1 and lengths[: len(whole)] == whole
+        agrees = wanted > 1 and _unpack_index(index, wanted)[: len(whole)] == whole
     if not agrees:
-        raise BitstreamError("the index does not say where the tiles are")
+        raise BitstreamError(f"the index does not say where the {unit.name.lower()}s are")
     return container
+
+
+def peek(stream: bytes) -> Header:
+    """The header of a file, of which nothing else is looked at.
+
+    Raises:
+        BitstreamError: it is damaged, or the file is not ours.
+    """
+    first = next(_walk(stream), None)
+    if first is None or first.type != ChunkType.HEADER:
+        raise BitstreamError("the first chunk is not a header")
+    return unpack_header(first.checked())
 
 
 def scan(stream: bytes, limits: Limits = Limits()) -> Scan:
@@ -259,7 +311,7 @@ def scan(stream: bytes, limits: Limits = Limits()) -> Scan:
         with suppress(CodecError):
             header = unpack_header(pieces[0].checked())
             _check_size(header, len(stream), limits)
-            most += header.tiles
+            most += limits.max_frames if header.kind == Kind.VIDEO else header.tiles
     pieces += islice(walk, most)
     error = None
     try:
@@ -353,8 +405,26 @@ def _check_size(header: Header, size: int, limits: Limits) -> None:
         raise BitstreamError(f"{header.tiles} tiles cannot be in {size} bytes")
 
 
-def _pack_index(tiles: Iterable[bytes]) -> bytes:
-    return b"".join(pack_varint(len(tile)) for tile in tiles)
+def _check_frames(header: Header, video: Video, size: int, limits: Limits) -> None:
+    if video.frames > limits.max_frames:
+        raise LimitError(f"{video.frames} frames; the limit is {limits.max_frames}")
+    pixels = header.width * header.height * video.frames
+    if pixels > limits.max_pixels_per_byte * size:
+        raise LimitError(
+            f"{video.frames} frames of {header.width} x {header.height} pixels in {size} bytes; "
+            f"the limit is {limits.max_pixels_per_byte} pixels per byte"
+        )
+
+
+def _video(chunks: Iterable[Chunk]) -> Video:
+    payload = next((chunk.payload for chunk in chunks if chunk.type == ChunkType.VIDEO), None)
+    if payload is None:
+        raise BitstreamError("a video without a VIDEO chunk")
+    return unpack_video(payload)
+
+
+def _pack_index(units: Iterable[bytes]) -> bytes:
+    return b"".join(pack_varint(len(unit)) for unit in units)
 
 
 def _unpack_index(payload: bytes, count: int) -> tuple[int, ...]:

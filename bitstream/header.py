@@ -1,4 +1,4 @@
-"""What a header says about an image, and the grid of its tiles. Knows no chunk and no model.
+"""What a header says of an image or video, and the grid of tiles. Knows no chunk and no model.
 
 >>> header = Header(family=1, model_id=bytes(8), width=200, height=100, quality=60, tile=128)
 >>> unpack_header(pack_header(header)) == header
@@ -20,9 +20,10 @@ __all__ = ["FIELDS", "Box", "Colour", "Header", "Kind", "pack_header", "unpack_h
 
 
 class Kind(IntEnum):
-    """What is coded. Numbers are part of the format; 2 (video) and 3 (scene) are set aside."""
+    """What is coded. Numbers are part of the format; 3 (scene) is set aside."""
 
     IMAGE = 1
+    VIDEO = 2
 
 
 class Colour(IntEnum):
@@ -159,6 +160,8 @@ class Header:
                 f"tile {self.tile}: want less than the longer side of "
                 f"{self.width} x {self.height}, or 0"
             )
+        if self.kind == Kind.VIDEO and self.tile:
+            raise BitstreamError(f"tile {self.tile}: frames of a video have none")
 
     @property
     def columns(self) -> int:

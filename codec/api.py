@@ -1,4 +1,4 @@
-"""The package's functions: pictures to bytes and back. Knows no command line.
+"""The package's functions: pictures and videos to bytes and back. Knows no command line.
 
 Everything heavy is imported where it is used, so that `info` needs neither torch nor numpy.
 """
@@ -6,15 +6,29 @@ Everything heavy is imported where it is used, so that `info` needs neither torc
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
-from codec.bitstream import VERSION, Box, Header, Limits, scan, unpack, unpack_streams
+from codec.bitstream import (
+    VERSION,
+    Box,
+    ChunkType,
+    Container,
+    Header,
+    Kind,
+    Limits,
+    peek,
+    scan,
+    unpack,
+    unpack_streams,
+)
 from codec.errors import BitstreamError, LimitError, UsageError
 from codec.io.files import read_bytes
 from codec.progress import Progress, Stopwatch, unseen
+from codec.registry import family_by_name
 from codec.weights import SHIPPED, Zoo
 
 if TYPE_CHECKING:
@@ -22,8 +36,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from codec.engine import Decoded, Encoded, Model, Rate
+    from codec.engine import Decoded, Encoded, Model, Rate, SymbolDigest
     from codec.io.picture import Picture
+    from codec.io.video import Clip, Look
+    from codec.models.base import Search
+    from codec.video import EncodedVideo, VideoRate
 
 __all__ = [
     "MAX_PIXELS",
@@ -32,12 +49,17 @@ __all__ = [
     "EncodeOptions",
     "Info",
     "LayerInfo",
+    "OpenVideo",
+    "codes_videos",
     "decode",
     "decode_stream",
+    "decode_video",
     "encode",
+    "encode_clip",
     "encode_picture",
     "info",
     "load_model",
+    "open_video",
 ]
 
 MAX_PIXELS = Limits().max_pixels
@@ -104,6 +126,24 @@ class EncodeOptions:
         if self.time_limit is not None and not self.time_limit > 0:
             raise UsageError(f"time limit: want seconds above 0, got {self.time_limit}")
 
+    def search(self) -> Search:
+        """How hard to look, and for how long."""
+        from codec.models.base import Search
+
+        return Search(
+            effort=self.effort,
+            seconds=math.inf if self.time_limit is None else self.time_limit,
+            interrupted=Event() if self.take_interrupt else None,
+        )
+
+    def video_rate(self) -> VideoRate:
+        """What a video may cost; a UsageError if the target is a PSNR."""
+        from codec.video import VideoRate
+
+        if self.target_psnr is not None:
+            raise UsageError("target: of a video want bits per pixel or bytes, not dB")
+        return VideoRate(self.quality, self.target_bpp, self.target_size)
+
     def rate(self, pixels: int) -> Rate:
         """What an image of so many pixels may cost."""
         from codec.engine import Rate
@@ -122,10 +162,18 @@ class DecodeOptions:
     device: str = "auto"
     layers: int | None = None
     region: tuple[int, int, int, int] | None = None
+    frames: tuple[int, int] | None = None
     allow_partial: bool = False
     dictionary: str | Path | None = None
     max_pixels: int = MAX_PIXELS
     zoo: Zoo = SHIPPED
+
+    def interval(self, count: int) -> range:
+        """Those of the `count` frames there are that are asked for."""
+        first, end = (0, count) if self.frames is None else self.frames
+        if not 0 <= first < end <= count:
+            raise UsageError(f"frames: want A:B with 0 <= A < B <= {count}, got {first}:{end}")
+        return range(first, end)
 
     def window(self, header: Header) -> Box:
         """The part of the image that is asked for."""
@@ -159,19 +207,24 @@ def encode(
     max_pixels: int = MAX_PIXELS,
     zoo: Zoo = SHIPPED,
 ) -> bytes:
-    """Compress an image.
+    """Compress an image or a video.
 
     Args:
-        image: a Pillow image or the path of an image file, both turned upright as their EXIF says;
-            a `(H, W)` or `(H, W, C)` array of uint8 or uint16 with 1 to 4 channels (L, LA, RGB,
-            RGBA); or a `(C, H, W)` float tensor in [0, 1], which is rounded to 8 bits.
+        image: for a model of images, a Pillow image or the path of an image file, both turned
+            upright as their EXIF says; a `(H, W)` or `(H, W, C)` array of uint8 or uint16 with 1 to
+            4 channels (L, LA, RGB, RGBA); or a `(C, H, W)` float tensor in [0, 1], which is rounded
+            to 8 bits. For a model of videos, the path of a video file, or a `(T, H, W, 3)` array of
+            uint8, which then has 25 frames a second.
         quality: 0 to 100; higher is larger and better. A target takes its place.
         model: `family` or `family/variant`; `codec models` lists them.
-        target_bpp: the best file of at most so many bits per pixel, all bytes counted.
+        target_bpp: the best file of at most so many bits per pixel, all bytes counted but those of
+            a video's sound.
         target_size: the best file of at most so many bytes.
-        target_psnr: the smallest file of at least so many dB, over the colour at its bit depth.
+        target_psnr: the smallest file of at least so many dB, over the colour at its bit depth;
+            images only.
         effort: 0 to 9, how long the encoder searches for a smaller file of the same quality. `iscs`
-            takes a round for each, as long as decoding twice; `inr` from 20 seconds to hours.
+            takes a round for each, as long as decoding twice; `inr` from 20 seconds to hours;
+            `nerv` sees each frame 20 to 1500 times.
         time_limit: seconds that the search may take; it then gives what it has.
         dictionary: a file of `codec dictionary build`, for `clc` in place of its own. Whoever
             decodes the stream needs it.
@@ -200,6 +253,8 @@ def encode(
         device=device,
         zoo=zoo,
     )
+    if codes_videos(model, zoo):
+        return encode_clip(_clip(image, max_pixels), options, watch=Stopwatch()).stream
     return encode_picture(_picture(image, max_pixels), options, watch=Stopwatch()).stream
 
 
@@ -241,7 +296,7 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     zoo: Zoo = SHIPPED,
 ) -> Image.Image | NDArray[Any] | torch.Tensor:
-    """Decompress a stream.
+    """Decompress a stream of an image.
 
     Args:
         data: the stream, or the path of a file that holds it.
@@ -263,7 +318,7 @@ def decode(
         BitstreamError: the stream is damaged, truncated or not ours.
         ModelError: the weights or the dictionary that made it are missing or altered.
         LimitError: it claims too many pixels.
-        UsageError: an option is out of range.
+        UsageError: an option is out of range, or it is a video, for `decode_video`.
     """
     stream = data if isinstance(data, bytes) else read_bytes(data)
     options = DecodeOptions(
@@ -286,6 +341,42 @@ def decode(
     return picture.to_image() if picture.bit_depth == 8 else picture.to_array()
 
 
+def decode_video(
+    data: bytes | str | Path,
+    *,
+    frames: tuple[int, int] | None = None,
+    device: str = "auto",
+    allow_partial: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    zoo: Zoo = SHIPPED,
+) -> Iterator[NDArray[Any]]:
+    """Decompress a stream of a video, frame by frame.
+
+    Args:
+        data: the stream, or the path of a file that holds it.
+        frames: `(first, end)`: only these, at the cost of the groups that they are in.
+        device: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        allow_partial: take a stream that is cut, up to its last whole group.
+        max_pixels: streams that claim more in a frame are refused.
+        zoo: where weights come from.
+
+    Returns:
+        An iterator of `(H, W, 3)` uint8 RGB frames, each decoded when it is asked for.
+
+    Raises:
+        BitstreamError: the stream is damaged, truncated or not ours; from the iterator where that
+            is in a group.
+        ModelError: the weights that made it are missing or altered.
+        LimitError: it claims too many pixels or frames.
+        UsageError: there are no such frames, or it is no video.
+    """
+    stream = data if isinstance(data, bytes) else read_bytes(data)
+    options = DecodeOptions(
+        frames=frames, device=device, allow_partial=allow_partial, max_pixels=max_pixels, zoo=zoo
+    )
+    return open_video(stream, options, watch=Stopwatch()).frames
+
+
 def info(data: bytes | str | Path, *, zoo: Zoo = SHIPPED) -> Info:
     """What a stream says of itself, and which of its chunks are damaged; decodes nothing.
 
@@ -302,6 +393,9 @@ def info(data: bytes | str | Path, *, zoo: Zoo = SHIPPED) -> Info:
     header = found.header
     if header is None:
         raise found.error or BitstreamError("the header is damaged")
+    frames = 1
+    if header.kind == Kind.VIDEO:  # of a damaged one they are not known
+        frames = unpack(stream).video.frames if found.error is None else 0
     names = {family.id: family.name for family in zoo.families}
     return {
         "format_version": VERSION,
@@ -310,8 +404,8 @@ def info(data: bytes | str | Path, *, zoo: Zoo = SHIPPED) -> Info:
         "kind": header.kind.name.lower(),
         "width": header.width,
         "height": header.height,
-        "frames": 1,
-        "bpp": 8 * len(stream) / (header.width * header.height),
+        "frames": frames,
+        "bpp": 8 * len(stream) / (header.width * header.height * max(1, frames)),
         "chunks": [
             {"type": c.name, "offset": c.offset, "length": c.length, "crc_ok": c.crc_ok}
             for c in found.chunks
@@ -367,16 +461,83 @@ def encode_picture(
 
         model = engine.find_model(options.model, options.zoo, options.device)
         model = _given(model, options.dictionary)
-        from codec.models.base import Search
     rate = options.rate(picture.width * picture.height)
-    search = Search(
-        effort=options.effort,
-        seconds=math.inf if options.time_limit is None else options.time_limit,
-        interrupted=Event() if options.take_interrupt else None,
-    )
     return engine.encode_picture(
-        picture, model, rate, search=search, watch=watch, progress=progress
+        picture, model, rate, search=options.search(), watch=watch, progress=progress
     )
+
+
+def codes_videos(model: str, zoo: Zoo = SHIPPED) -> bool:
+    """Whether the family of the model called `family` or `family/variant` is one of videos."""
+    return family_by_name(model.partition("/")[0], zoo.families).kind == "video"
+
+
+def encode_clip(
+    clip: Clip, options: EncodeOptions, *, watch: Stopwatch, progress: Progress = unseen
+) -> EncodedVideo:
+    """`encode` for a video that is being read, with all that is to be known about the result."""
+    with watch.part("load"):
+        from codec import video
+
+        model = video.find_video_model(options.model, options.zoo, options.device)
+    return video.encode_video(
+        clip, model, options.video_rate(), search=options.search(), watch=watch, progress=progress
+    )
+
+
+@dataclass(frozen=True)
+class OpenVideo:
+    """A stream whose frames are decoded as they are asked for.
+
+    Attributes:
+        look: size, rate and colour.
+        audio: the sound as Matroska; nothing if not all frames were asked for.
+        interval: the frames' numbers.
+        frames: `(H, W, 3)` uint8 each.
+        digest: of symbols, SHA-256, which is whole after the last frame.
+    """
+
+    look: Look
+    audio: bytes
+    interval: range
+    frames: Iterator[NDArray[Any]]
+    digest: SymbolDigest
+
+
+def open_video(
+    stream: bytes, options: DecodeOptions, *, watch: Stopwatch, progress: Progress = unseen
+) -> OpenVideo:
+    """`decode_video` with all that is to be known about the result."""
+    if options.layers is not None or options.region is not None:
+        raise UsageError("layers and region are for images; this is a video")
+    limits = Limits(max_pixels=options.max_pixels)
+    container = _unpack(stream, Kind.VIDEO, limits, options)
+    with watch.part("load"):
+        from codec import video
+        from codec.engine import SymbolDigest
+
+        model = video.video_model_of(container.header, options.zoo, options.device)
+    count = video.whole_frames(container)
+    if not count:
+        raise BitstreamError("the stream is cut before its first group is whole")
+    interval = options.interval(count)
+    digest = SymbolDigest()
+    frames = video.decode_frames(
+        container, model, interval, watch=watch, progress=progress, digest=digest
+    )
+    audio = container.find(ChunkType.AUDIO) if len(interval) == container.video.frames else None
+    return OpenVideo(video.look_of(container), audio or b"", interval, frames, digest)
+
+
+def _unpack(stream: bytes, kind: Kind, limits: Limits, options: DecodeOptions) -> Container:
+    """The container of a stream of this kind."""
+    found = peek(stream).kind
+    if found != kind:
+        verb = "decode_video" if found == Kind.VIDEO else "decode"
+        raise UsageError(
+            f"the stream is {'a video' if found == Kind.VIDEO else 'an image'}: for {verb}"
+        )
+    return unpack(stream, limits, partial=options.allow_partial)
 
 
 def decode_stream(
@@ -384,7 +545,9 @@ def decode_stream(
 ) -> Decoded:
     """`decode` with all that is to be known about the result."""
     limits = Limits(max_pixels=options.max_pixels)
-    container = unpack(stream, limits, partial=options.allow_partial)
+    container = _unpack(stream, Kind.IMAGE, limits, options)
+    if options.frames is not None:
+        raise UsageError("frames are for videos; this is an image")
     window = options.window(container.header)
     with watch.part("load"):
         from codec import engine
@@ -394,6 +557,22 @@ def decode_stream(
     return engine.decode_picture(
         container, model, window, layers=options.layers, watch=watch, progress=progress
     )
+
+
+def _clip(video: object, max_pixels: int) -> Clip:
+    """The video in whatever `encode` takes."""
+    import numpy as np
+
+    from codec.io.video import Clip, read_video
+
+    if isinstance(video, str | Path):
+        return read_video(video, max_pixels=max_pixels)
+    if isinstance(video, np.ndarray):
+        clip = Clip.from_array(video)
+        if clip.look.width * clip.look.height > max_pixels:
+            raise LimitError(f"{clip.look.width}x{clip.look.height} pixels are over {max_pixels}")
+        return clip
+    raise UsageError(f"video: want a path or an array, got {type(video).__name__}")
 
 
 def _picture(image: object, max_pixels: int) -> Picture:

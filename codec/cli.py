@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, final
 
 from codec import __version__, api
-from codec.bitstream import scan
+from codec.bitstream import Kind, peek, scan
 from codec.errors import CodecError, UsageError
 from codec.io.files import STANDARD, check_output, read_bytes, write_whole
 from codec.progress import Bar, Stopwatch
@@ -125,6 +125,9 @@ def _encode(arguments: argparse.Namespace) -> None:
         zoo=arguments.zoo,
     )
     watch = Stopwatch()
+    if api.codes_videos(options.model, options.zoo):
+        _encode_video(arguments, options, watch)
+        return
     with _about(arguments.input):
         from codec.io.reading import read_picture
 
@@ -151,28 +154,66 @@ def _encode(arguments: argparse.Namespace) -> None:
         )
 
 
-def _decode(arguments: argparse.Namespace) -> None:
-    _check_output(arguments)
-    with _about(arguments.output):
-        from codec.io.writing import format_of, write_picture
+def _encode_video(
+    arguments: argparse.Namespace, options: api.EncodeOptions, watch: Stopwatch
+) -> None:
+    with _about(arguments.input):
+        from codec.io.video import read_video
 
-        name = format_of(arguments.output)
+        with watch.part("load"):
+            clip = read_video(arguments.input, max_pixels=arguments.max_pixels)
+            _set_threads(arguments.threads)
+        with _bar() as bar:
+            encoded = api.encode_clip(clip, options, watch=watch, progress=bar)
+    with _about(arguments.output):
+        write_whole(arguments.output, encoded.stream)
+    if arguments.json:
+        size = len(encoded.stream)
+        _print_json(
+            {
+                "bytes": size,
+                "bpp": 8 * size / (clip.look.width * clip.look.height * encoded.frames),
+                "width": clip.look.width,
+                "height": clip.look.height,
+                "frames": encoded.frames,
+                "model": encoded.entry.name,
+                "model_id": encoded.entry.model_id.hex(),
+                "quality": encoded.quality,
+                "seconds": watch.seconds,
+            }
+        )
+
+
+def _decode(arguments: argparse.Namespace) -> None:
+    with _about(arguments.input):
+        stream = read_bytes(arguments.input)
+        is_video = peek(stream).kind == Kind.VIDEO
     options = api.DecodeOptions(
         device=arguments.device,
         layers=arguments.layers,
         region=arguments.region,
+        frames=arguments.frames,
         allow_partial=arguments.allow_partial,
         dictionary=arguments.dictionary,
         max_pixels=arguments.max_pixels,
         zoo=arguments.zoo,
     )
     watch = Stopwatch()
-    with _about(arguments.input):
-        stream = read_bytes(arguments.input)
-        with watch.part("load"):
-            _set_threads(arguments.threads)
-        with _bar() as bar:
-            decoded = api.decode_stream(stream, options, watch=watch, progress=bar)
+    with watch.part("load"):
+        _set_threads(arguments.threads)
+    (_decode_video if is_video else _decode_image)(arguments, stream, options, watch)
+
+
+def _decode_image(
+    arguments: argparse.Namespace, stream: bytes, options: api.DecodeOptions, watch: Stopwatch
+) -> None:
+    _check_output(arguments)
+    with _about(arguments.output):
+        from codec.io.writing import format_of, write_picture
+
+        name = format_of(arguments.output)
+    with _about(arguments.input), _bar() as bar:
+        decoded = api.decode_stream(stream, options, watch=watch, progress=bar)
     with _about(arguments.output):
         write_whole(arguments.output, write_picture(decoded.picture, name))
     if arguments.json:
@@ -182,6 +223,32 @@ def _decode(arguments: argparse.Namespace) -> None:
                 "height": decoded.picture.height,
                 "seconds": watch.seconds,
                 "symbols_sha256": decoded.symbols_sha256,
+            }
+        )
+
+
+def _decode_video(
+    arguments: argparse.Namespace, stream: bytes, options: api.DecodeOptions, watch: Stopwatch
+) -> None:
+    from codec.io.video import check_target, video_writer
+
+    with _about(arguments.output):
+        check_target(arguments.output, force=arguments.force)
+    if not arguments.output.endswith("/"):
+        _check_output(arguments)
+    with _about(arguments.input), _bar() as bar:
+        opened = api.open_video(stream, options, watch=watch, progress=bar)
+        with video_writer(arguments.output, opened.look, opened.audio) as write:
+            for frame in opened.frames:
+                write(frame)
+    if arguments.json:
+        _print_json(
+            {
+                "width": opened.look.width,
+                "height": opened.look.height,
+                "frames": len(opened.interval),
+                "seconds": watch.seconds,
+                "symbols_sha256": opened.digest.hexdigest(),
             }
         )
 
@@ -355,13 +422,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="codec", description="Learned compression: images to small files and back."
+        prog="codec", description="Learned compression: images and videos to small files and back."
     )
     parser.add_argument("--version", action="version", version=f"codec {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    verb = verbs.add_parser("encode", help="compress an image file")
-    verb.add_argument("input", metavar="INPUT", help="image file; - is standard input")
+    verb = verbs.add_parser("encode", help="compress an image or video file")
+    verb.add_argument("input", metavar="INPUT", help="file; - is standard input")
     verb.add_argument("output", metavar="OUTPUT", help="stream; - is standard output")
     verb.add_argument("-m", "--model", default="iscs", metavar="FAMILY[/VARIANT]")
     rate = verb.add_mutually_exclusive_group()
@@ -378,17 +445,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(verb)
     verb.set_defaults(run=_encode)
 
-    verb = verbs.add_parser("decode", help="make an image file from a stream")
+    verb = verbs.add_parser("decode", help="make an image or video file from a stream")
     verb.add_argument("input", metavar="INPUT", help="stream; - is standard input")
     verb.add_argument(
-        "output", metavar="OUTPUT", help="image file, by extension; - is PNG to stdout"
-    )
+        "output", metavar="OUTPUT",
+        help="file, by extension, or for frames of a video a folder/; - is PNG or Y4M to stdout",
+    )  # fmt: skip
     verb.add_argument(
         "--layers", type=_whole, metavar="K", help="only the core and the first K layers; see info"
     )
     verb.add_argument(
         "--allow-partial", action="store_true", help="decode what is whole of a stream that is cut"
     )
+    verb.add_argument("--frames", type=_interval, metavar="A:B", help="only A to B - 1 of a video")
     verb.add_argument("--region", type=_region, metavar="X,Y,W,H", help="only this part, in pixels")
     _add_common(verb)
     verb.set_defaults(run=_decode)
@@ -509,6 +578,11 @@ def _whole(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"want a whole number, got {text}")
     return value
+
+
+def _interval(text: str) -> tuple[int, int]:
+    first, _, end = text.partition(":")
+    return int(first), int(end)
 
 
 def _region(text: str) -> tuple[int, ...]:

@@ -47,10 +47,13 @@ __all__ = [
     "Encoded",
     "Model",
     "Rate",
+    "SymbolDigest",
     "decode_picture",
+    "device_of",
     "encode_picture",
     "find_model",
     "model_of",
+    "to_levels",
 ]
 
 # In a forked process OpenMP waits for ever for the threads that its parent had; one needs none.
@@ -173,7 +176,7 @@ class Model:
         model, header = self.reading(container), container.header
         x = torch.empty(1, 3, header.height, header.width, device=self.device)
         watch = Stopwatch()
-        tiles = _decode_tiles(container, model, _whole(header), None, _Digest(), watch, unseen)
+        tiles = _decode_tiles(container, model, _whole(header), None, SymbolDigest(), watch, unseen)
         for box, x_hat in tiles:
             rows, columns = _rows_columns(box)
             x[:, :, rows, columns] = torch.nan_to_num(x_hat).clamp(0, 1)
@@ -197,13 +200,13 @@ class Model:
 
 def find_model(name: str, zoo: Zoo, device: str) -> Model:
     """The model called `family` or `family/variant`, on `device`: auto, cpu, cuda, cuda:1, ..."""
-    return _load(zoo, zoo.find(name).sha256, _device(device))
+    return _load(zoo, zoo.find(name).sha256, device_of(device))
 
 
 def model_of(header: Header, zoo: Zoo, device: str) -> Model:
     """The model that made a stream."""
     family = family_by_id(header.family, zoo.families)
-    return _load(zoo, zoo.find_by_id(family, header.model_id).sha256, _device(device))
+    return _load(zoo, zoo.find_by_id(family, header.model_id).sha256, device_of(device))
 
 
 def encode_picture(
@@ -289,13 +292,13 @@ def decode_picture(
     colour: Samples = np.empty(
         (window.height, window.width, side.channels), np.uint8 if peak == 255 else np.uint16
     )
-    digest = _Digest()
+    digest = SymbolDigest()
     tiles = _decode_tiles(container, model, window, layers, digest, watch, progress)
     for box, x_hat in tiles:
         here, there = _overlap(box, window)
         with watch.part("transform"):
             part = _cut_tensor(x_hat, here)
-            colour[_rows_columns(there)] = _to_levels(part, side.channels, peak)
+            colour[_rows_columns(there)] = to_levels(part, side.channels, peak)
     return Decoded(_cropped(side, window).picture(colour), digest.hexdigest(), model.device)
 
 
@@ -307,11 +310,15 @@ def _load(zoo: Zoo, sha256: str, device: torch.device) -> Model:
     """Weights are read, checked and moved once for many images."""
     entry = next(entry for entry in zoo.manifest() if entry.sha256 == sha256)
     family_id = family_by_name(entry.family, zoo.families).id
+    family = zoo.load(entry)
+    if not isinstance(family, AbstractFamily):
+        raise ModelError(f"{entry.name} codes videos, not images")
     prepare()  # or the first image would wait for it
-    return Model(entry, zoo.load(entry).to(device), family_id, device)
+    return Model(entry, family.to(device), family_id, device)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `cuda` means here; a UsageError if there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -366,7 +373,7 @@ def _decode_tiles(
     model: Model,
     window: Box,
     layers: int | None,
-    digest: _Digest,
+    digest: SymbolDigest,
     watch: Stopwatch,
     progress: Progress,
 ) -> Iterator[tuple[Box, Tensor]]:
@@ -418,17 +425,19 @@ def _streams(
 
 
 @final
-class _Digest:
+class SymbolDigest:
     """SHA-256 of symbols as int32, little-endian."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def add(self, symbols: Symbols) -> None:
+        """The next tile's or group's."""
         for values in symbols.values():
             self._hash.update(np.ascontiguousarray(values, "<i4").tobytes())
 
     def hexdigest(self) -> str:
+        """Of all so far."""
         return self._hash.hexdigest()
 
 
@@ -500,7 +509,7 @@ def _psnr(
     total = 0
     with watch.part("transform"):
         for box, x_hat in reconstruct(model.family, latents, header, _whole(header)):
-            decoded = _to_levels(x_hat, colour.shape[2], peak).astype(np.int64)
+            decoded = to_levels(x_hat, colour.shape[2], peak).astype(np.int64)
             total += int(((decoded - _cut(colour, box)) ** 2).sum())
             progress((box.top + box.height) / header.height)
     return math.inf if total == 0 else 10 * math.log10(peak**2 * colour.size / total)
@@ -519,7 +528,7 @@ def _to_tensor(samples: Samples, device: torch.device) -> Tensor:
     return x.div(2 ** (8 * samples.itemsize) - 1).expand(-1, 3, -1, -1)
 
 
-def _to_levels(x: Tensor, channels: int, peak: int) -> Samples:
+def to_levels(x: Tensor, channels: int, peak: int) -> Samples:
     """`(1, 3, H, W)` about [0, 1] to `(H, W, channels)` levels of 0 to `peak`; grey is the mean."""
     if channels == 1:
         x = x.mean(dim=1, keepdim=True)

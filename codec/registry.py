@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from codec.errors import BitstreamError, UsageError
 
 if TYPE_CHECKING:
-    from codec.models.base import AbstractFamily
+    from codec.models.base import AbstractFamily, AbstractVideoFamily
 
 __all__ = ["FAMILIES", "Family", "family_by_id", "family_by_name"]
 
@@ -28,19 +28,20 @@ class Family:
     kind: str
     target: str
 
-    def load(self) -> type[AbstractFamily]:
-        """The class; imports its module."""
+    def load(self) -> type[AbstractFamily] | type[AbstractVideoFamily]:
+        """The class, of the contract for its medium; imports its module."""
         module, _, name = self.target.partition(":")
         return cast("type[AbstractFamily]", getattr(import_module(module), name))
 
 
 # Ids are part of the format: written out, never computed, never used again for something else.
-# 5 and 6 are reserved for nerv and gauss.
+# 6 is reserved for gauss.
 FAMILIES = (
     Family(1, "iscs", "image", "codec.models.iscs:Iscs"),
     Family(2, "clc", "image", "codec.models.clc:Clc"),
     Family(3, "umgm", "image", "codec.models.umgm:Umgm"),
     Family(4, "inr", "image", "codec.models.inr:Inr"),
+    Family(5, "nerv", "video", "codec.models.nerv:Nerv"),
     Family(7, "compressai", "image", "codec.models.compressai:CompressAI"),
 )
 

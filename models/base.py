@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import TypeAlias
@@ -32,6 +32,8 @@ __all__ = [
     "SHORT",
     "AbstractConditional",
     "AbstractFamily",
+    "AbstractVideoFamily",
+    "GroupGeometry",
     "Halo",
     "Search",
     "Symbols",
@@ -53,6 +55,18 @@ class TileGeometry:
     width: int
     quality: int
     layers: int | None = None
+
+
+@dataclass(frozen=True)
+class GroupGeometry:
+    """What the file says about one group of pictures besides its payload.
+
+    `height` and `width` are a frame's pixels and `frames` how many the group has, at least 1 each.
+    """
+
+    height: int
+    width: int
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -184,3 +198,67 @@ class AbstractConditional(AbstractFamily):
             pictures: `(1, 3, 256, 256)` in [0, 1] each, at least one.
             size: 1 to 4096.
         """
+
+
+class AbstractVideoFamily(ABC):
+    """A frozen codec of videos, which are cut into groups of pictures that know nothing of another.
+
+    `streams` are the names of the sub-streams in the order in which `traverse` opens them, and a
+    group has at most `frames_max` frames.
+    """
+
+    streams: tuple[str, ...]
+    frames_max: int
+    layers = 0
+
+    @classmethod
+    @abstractmethod
+    def load(
+        cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+    ) -> AbstractVideoFamily:
+        """See `AbstractFamily.load`."""
+
+    @abstractmethod
+    def bits_least(self, geometry: GroupGeometry) -> float:
+        """Bits of a group with which it is something to look at."""
+
+    @abstractmethod
+    def analyse_group(
+        self, x: Tensor, geometry: GroupGeometry, bits: float, search: Search = SHORT
+    ) -> Symbols:
+        """Turn frames into the symbols of one group; the encoder's half.
+
+        Args:
+            x: `(frames, 3, height, width)` uint8.
+            geometry: of the group.
+            bits: that its sub-streams may take in all.
+            search: how hard to look for symbols that give better frames.
+
+        Raises:
+            UsageError: so few bits hold nothing.
+        """
+
+    @abstractmethod
+    def traverse(
+        self, coder: AbstractCoder, symbols: Symbols | None, geometry: GroupGeometry
+    ) -> Symbols:
+        """Code all symbols of one group in their one order; `None` when decoding."""
+
+    @abstractmethod
+    def synthesise_frames(
+        self, symbols: Symbols, geometry: GroupGeometry, numbers: Sequence[int]
+    ) -> Iterator[Tensor]:
+        """Some frames of a group, one after the other.
+
+        Args:
+            symbols: of the group.
+            geometry: of the group.
+            numbers: of frames in the group, from 0.
+
+        Yields:
+            `(1, 3, height, width)`, about [0, 1], not clipped.
+        """
+
+    @abstractmethod
+    def to(self, device: torch.device) -> AbstractVideoFamily:
+        """The same codec, computing on `device`."""

@@ -1,4 +1,4 @@
-"""Layers of a trained network as the integers of `codec.entropy.fixedpoint`. Knows no family."""
+"""Integers of weight files: layers of `codec.entropy.fixedpoint`, and tables. Knows no family."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from codec.entropy import Tables
 from codec.entropy.fixedpoint import FRACTION_BITS, FixedLayer, quantise_layer
 from codec.models.layers import RateTable
 
@@ -17,7 +18,9 @@ __all__ = [
     "freeze_layers",
     "freeze_rates",
     "layers_of_tensors",
+    "tables_of_tensors",
     "tensors_of_layers",
+    "tensors_of_tables",
     "thaw_layers",
 ]
 
@@ -76,3 +79,27 @@ def layers_of_tensors(prefix: str, names: Sequence[str], tensors: Mapping[str, T
         )
         for name in names
     }
+
+
+def tensors_of_tables(prefix: str, tables: Tables) -> dict[str, Tensor]:
+    """Tables of up to 16 bits, for a weight file: frequencies one table after another."""
+    inside = np.arange(tables.cdf.shape[1] - 1) < tables.sizes[:, None]
+    freqs = np.diff(tables.cdf.astype(np.int64), axis=1)[inside].astype(np.uint16)
+    return {
+        f"{prefix}freqs": torch.from_numpy(freqs.view(np.int16)),
+        f"{prefix}offsets": torch.from_numpy(tables.offsets.copy()),
+        f"{prefix}sizes": torch.from_numpy(tables.sizes.copy()),
+    }
+
+
+def tables_of_tensors(prefix: str, tensors: Mapping[str, Tensor], precision: int = 16) -> Tables:
+    """The inverse of `tensors_of_tables`.
+
+    Raises:
+        KeyError, ValueError: a tensor is missing, or they are no tables.
+    """
+    freqs = tensors[f"{prefix}freqs"].numpy().view(np.uint16).astype(np.uint32)
+    offsets, sizes = (tensors[f"{prefix}{part}"].numpy() for part in ("offsets", "sizes"))
+    cdf = np.zeros((len(sizes), int(sizes.max()) + 1), np.uint32)
+    cdf[:, 1:][np.arange(cdf.shape[1] - 1) < sizes[:, None]] = freqs
+    return Tables(np.cumsum(cdf, axis=1, dtype=np.uint32), offsets, sizes, precision)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from codec.entropy import AbstractCoder, BitCounter, Method, Tables
 from codec.models.base import SHORT, AbstractFamily, Halo, Search, Symbols, TileGeometry
+from codec.models.frozen import tables_of_tensors, tensors_of_tables
 from codec.models.inr import fused, network
 from codec.models.inr.latents import LATENT_MAX, LATENT_MIN, LatentModel
 from codec.models.inr.layout import HYPER_LEVELS, PRESETS, grid_sizes, shapes
@@ -87,17 +88,15 @@ class Inr(AbstractFamily):
                 value = tensors[f"prior.{number}.{tensor}"].numpy().astype(np.float64)
                 values[tensor] = value * prior_unit(tensor) if codes(tensor) else value
             priors.append(Prior(presets[name], float(lmbda), values))
-        return cls(priors, _tables(tensors, "latents"), _tables(tensors, "side"))
+        tables = (tables_of_tensors(f"{name}.", tensors, PRECISION) for name in ("latents", "side"))
+        return cls(priors, *tables)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a weight file holds."""
-        found = {}
-        for name, tables in (("latents", self.tables), ("side", self._side)):
-            inside = np.arange(tables.cdf.shape[1] - 1) < tables.sizes[:, None]
-            freqs = np.diff(tables.cdf.astype(np.int64), axis=1)[inside].astype(np.uint16)
-            found[f"{name}.freqs"] = torch.from_numpy(freqs.view(np.int16))
-            found[f"{name}.offsets"] = torch.from_numpy(tables.offsets.copy())
-            found[f"{name}.sizes"] = torch.from_numpy(tables.sizes.copy())
+        found = {
+            **tensors_of_tables("latents.", self.tables),
+            **tensors_of_tables("side.", self._side),
+        }
         for number, prior in enumerate(self.priors):
             for name, value in prior.values.items():
                 own = torch.from_numpy(value / prior_unit(name) if codes(name) else value)
@@ -254,12 +253,3 @@ class Inr(AbstractFamily):
 def _quick(device: torch.device) -> ModuleType:
     """Where `bits` and `synthesise` are as fast as they can be."""
     return fused if device.type == "cpu" else network
-
-
-def _tables(tensors: Mapping[str, Tensor], name: str) -> Tables:
-    """What `Inr.tensors` wrote."""
-    freqs = tensors[f"{name}.freqs"].numpy().view(np.uint16).astype(np.uint32)
-    offsets, sizes = (tensors[f"{name}.{part}"].numpy() for part in ("offsets", "sizes"))
-    cdf = np.zeros((len(sizes), int(sizes.max()) + 1), np.uint32)
-    cdf[:, 1:][np.arange(cdf.shape[1] - 1) < sizes[:, None]] = freqs
-    return Tables(np.cumsum(cdf, axis=1, dtype=np.uint32), offsets, sizes, PRECISION)

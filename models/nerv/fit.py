@@ -1,0 +1,294 @@
+"""Fit a network to the frames of a group, within bits. The encoder's part: knows no coder, no file.
+
+After a start in floats, weights and embeddings are rounded in learned steps while they learn, and
+the bits that they would cost join the loss where they are above what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from codec.entropy import IntArray
+from codec.models.base import Search
+from codec.models.nerv.layout import Layout
+from codec.models.nerv.network import draw, encoded_times, fresh
+from codec.models.nerv.syntax import OCTAVE, UNIT_STEP, Group
+from codec.models.nerv.tables import STEPS
+from codec.models.quantize import add_noise, round_ste
+
+__all__ = ["fit"]
+
+RATES = (4e-3, 1e-2, 1e-2)  # per step, of weights, embeddings, and log2 of steps
+RATE_END = 0.01
+WARM_UP = 0.05  # of the time
+IN_FLOATS = 0.25  # of the time
+BETAS = (0.9, 0.99)
+BITS_WEIGHT = 5.0  # of bits over what is allowed, a fraction of it, against log of the error
+Q_MAX = 1 << 15
+SMOOTHING = 0.97  # of the running error
+COLLAPSE_DB = 3.0
+INSTANT = 1e-3  # seconds: less is not allowed
+SAID_STEPS = 50  # between notes, and between looks for a collapse
+
+
+def fit(x: Tensor, layout: Layout, bits: float, iterations: int, search: Search) -> Group:
+    """The network that draws `x` best within about so many bits.
+
+    Args:
+        x: `(frames, 3, height, width)` uint8, on the device to fit on.
+        layout: of the network.
+        bits: of weights and embeddings.
+        iterations: steps, of a frame each; fewer if `search.seconds` are over before.
+        search: see `Search`; its effort is not looked at.
+    """
+    descent = _Descent(x, layout, bits)
+    if search.interrupted is not None and search.interrupted.is_set():
+        iterations = min(iterations, SAID_STEPS)
+    started = time.monotonic()
+    for number in range(iterations):
+        try:
+            passed = (time.monotonic() - started) / max(search.seconds, INSTANT)
+            share = max(number / iterations, passed)
+            if share >= 1:
+                break
+            descent.step(share)
+            if number % SAID_STEPS == SAID_STEPS - 1:
+                descent.look()
+                search.watch(share, descent.note)
+        except KeyboardInterrupt:
+            if search.interrupted is None:
+                raise
+            search.interrupted.set()
+            break
+    descent.look()
+    return descent.group()
+
+
+@final
+@dataclass
+class _State:
+    """What learns: flat weights, embeddings, and log2 of the step of each tensor and channel."""
+
+    weights: Tensor
+    embeddings: Tensor
+    log_steps: Tensor
+
+    def leaves(self) -> list[Tensor]:
+        return [self.weights, self.embeddings, self.log_steps]
+
+
+@final
+class _Descent:
+    """The state of a fit."""
+
+    def __init__(self, x: Tensor, layout: Layout, bits: float) -> None:
+        self._x, self._layout, self._device = x, layout, x.device
+        self._generator = torch.Generator().manual_seed(0)
+        self._noise = torch.Generator(x.device).manual_seed(0)
+        self._sizes = [math.prod(shape) for shape in layout.shapes.values()]
+        self._bits = bits
+        weights = fresh(layout, self._generator)
+        mean = x.float().mean((0, 2, 3)).cpu() / 255
+        weights["head.bias"] = mean - 0.5
+        flat = torch.cat([value.reshape(-1) for value in weights.values()])
+        count = len(self._sizes) + layout.embedded
+        self._state = _State(flat, _start(x, layout), torch.zeros(count))
+        for name, value in list(vars(self._state).items()):
+            setattr(self._state, name, value.to(self._device).requires_grad_())
+        tensors = torch.arange(len(self._sizes))
+        self._tensor_of = torch.repeat_interleave(tensors, torch.tensor(self._sizes))
+        self._tensor_of = self._tensor_of.to(self._device)
+        self._times = encoded_times(layout.frames).to(self._device)
+        self._optimiser = self._begin()
+        self._error, self._cost = math.nan, math.nan
+        self._rounds = False
+        self._order: list[int] = []
+        self._best_error, self._best = math.inf, self._copy()
+
+    # ---- a step
+
+    def step(self, share: float) -> None:
+        """One frame's."""
+        if share >= IN_FLOATS and not self._rounds:
+            self._begin_rounding()
+        decay = RATE_END + (1 - RATE_END) * (1 + math.cos(math.pi * share)) / 2
+        decay *= min(1.0, (share + 0.1 * WARM_UP) / WARM_UP)
+        for group, rate in zip(self._optimiser.param_groups, RATES, strict=True):
+            group["lr"] = rate * decay
+        number = self._next()
+        x = self._x[number : number + 1].float() / 255
+        error = functional.mse_loss(self._frames([number]), x)
+        loss = error / max(self._running(float(error.detach())), 1e-9)
+        if self._rounds:
+            cost = self._cost_bits() / self._bits
+            self._cost = float(cost.detach())
+            loss = loss + BITS_WEIGHT * functional.relu(cost - 1)
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self._optimiser.step()
+
+    def _begin(self) -> torch.optim.Adam:
+        groups = [{"params": [leaf], "lr": 0.0} for leaf in self._state.leaves()]
+        return torch.optim.Adam(groups, betas=BETAS)
+
+    def _next(self) -> int:
+        """Frames come in an order of chance, all before one comes again."""
+        if not self._order:
+            self._order = torch.randperm(len(self._x), generator=self._generator).tolist()
+        return self._order.pop()
+
+    def _running(self, error: float) -> float:
+        if math.isnan(self._error):
+            self._error = error
+        self._error = SMOOTHING * self._error + (1 - SMOOTHING) * error
+        return self._error
+
+    def _frames(self, numbers: list[int]) -> Tensor:
+        steps = self._steps()
+        flat, embeddings = self._state.weights, self._state.embeddings[:, numbers]
+        if self._rounds:
+            own = steps[: len(self._sizes)][self._tensor_of]
+            flat = round_ste(flat / own) * own
+            own = steps[len(self._sizes) :, None, None, None]
+            embeddings = round_ste(embeddings / own) * own
+        shapes = self._layout.shapes
+        parts = torch.split(flat, self._sizes)
+        weights = {
+            name: _ordered(part.view(shape))
+            for (name, shape), part in zip(shapes.items(), parts, strict=True)
+        }
+        known = embeddings.transpose(0, 1) if self._layout.embedded else None
+        return draw(weights, self._layout, self._times[numbers], known)
+
+    # ---- rounding
+
+    def _steps(self) -> Tensor:
+        """Of every tensor and channel, of those that a stream can say."""
+        index = round_ste(self._state.log_steps * OCTAVE + UNIT_STEP).clamp(0, STEPS - 1)
+        return torch.exp2((index - UNIT_STEP) / OCTAVE)
+
+    @torch.no_grad()
+    def _begin_rounding(self) -> None:
+        """Steps with which all parameters cost the same bits, as many as are allowed."""
+        each = self._bits / self._layout.parameters
+        # A Laplace of scale b in steps has log2(2 e b) bits where b is well above 1.
+        wanted = max(2.0**each / (2 * math.e), 0.2)
+        flat = self._state.weights.abs()
+        scales = torch.zeros(len(self._sizes), device=self._device)
+        scales = scales.index_add(0, self._tensor_of, flat) / torch.tensor(
+            self._sizes, device=self._device
+        )
+        scales = torch.cat([scales, self._state.embeddings.abs().mean((1, 2, 3))])
+        self._state.log_steps.copy_((scales / wanted).clamp(2.0**-12).log2())
+        self._rounds = True
+
+    def _cost_bits(self) -> Tensor:
+        """About what all parameters cost, with noise in place of rounding."""
+        steps = self._steps()
+        c = self._state.weights / steps[: len(self._sizes)][self._tensor_of]
+        total = _laplace_bits(c, self._tensor_of, len(self._sizes), self._noise)
+        if self._layout.embedded:
+            c = self._state.embeddings / steps[len(self._sizes) :, None, None, None]
+            before = round_ste(c[:, :-1])
+            now = c[:, 1:].detach()
+            about = before.detach()
+            products = (now * about).sum((1, 2, 3)), about.square().sum((1, 2, 3)) + 1e-6
+            predictor = (products[0] / products[1]).clamp(0, 1)[:, None, None, None]
+            residuals = torch.cat([c[:, :1], c[:, 1:] - predictor * before], dim=1)
+            channels = torch.arange(len(c), device=self._device)
+            of = channels.repeat_interleave(residuals[0].numel())
+            total = total + _laplace_bits(residuals.reshape(-1), of, len(c), self._noise)
+        return total
+
+    # ---- watching
+
+    def look(self) -> None:
+        """Keep the state if it is the best, go back to the best if it has collapsed."""
+        collapsed = 10 ** (COLLAPSE_DB / 10) * self._best_error
+        if not math.isfinite(self._error) or self._error > collapsed:
+            for leaf, kept in zip(self._state.leaves(), self._best, strict=True):
+                leaf.data.copy_(kept)
+            self._optimiser = self._begin()
+            self._error = math.nan
+        elif self._error <= self._best_error:
+            self._best_error, self._best = self._error, self._copy()
+
+    def _copy(self) -> list[Tensor]:
+        return [leaf.detach().clone() for leaf in self._state.leaves()]
+
+    @property
+    def note(self) -> str:
+        """How good it is, for people."""
+        if math.isnan(self._error):
+            return "collapsed, begins again from the best"
+        psnr = -10 * math.log10(max(self._error, 1e-10))
+        pixels = len(self._x) * self._layout.height * self._layout.width
+        if not self._rounds:
+            return f"{psnr:.2f} dB in floats"
+        return f"{psnr:.2f} dB, {self._cost * self._bits / pixels:.4f} bpp"
+
+    @torch.no_grad()
+    def group(self) -> Group:
+        """In integers."""
+        if not self._rounds:
+            self._begin_rounding()
+        steps = self._steps()
+        weights = self._state.weights / steps[: len(self._sizes)][self._tensor_of]
+        embeddings = self._state.embeddings / steps[len(self._sizes) :, None, None, None]
+        index = torch.round(torch.log2(steps) * OCTAVE) + UNIT_STEP
+        return Group(self._layout, *(_integers(own) for own in (index, weights, embeddings)))
+
+
+def _start(x: Tensor, layout: Layout) -> Tensor:
+    """Embeddings `(embedded, frames, h, w)` to begin with: principal components of small frames."""
+    if not layout.embedded:
+        return torch.zeros(0, *layout.embeddings)
+    fine = 4
+    size = tuple(fine * side for side in layout.grid)
+    small = torch.cat([functional.interpolate(f[None].float(), size, mode="area") for f in x])
+    patches = functional.pixel_unshuffle(small.cpu() / 255, fine)
+    flat = patches.transpose(0, 1).flatten(1)
+    flat = (flat - flat.mean(1, keepdim=True)).double()
+    _, basis = torch.linalg.eigh(flat @ flat.T)
+    found = basis.flip(1)[:, : layout.embedded].T @ flat
+    found = found / found.std(1, correction=0, keepdim=True).clamp(min=1e-6)
+    missing = layout.embedded - len(found)
+    found = functional.pad(found, (0, 0, 0, max(0, missing)))
+    return found.float().reshape(layout.embedded, *layout.embeddings)
+
+
+def _laplace_bits(c: Tensor, of: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Bits of `(K,)` values in steps, with noise, each of a Laplace with its tensor's mean |c|."""
+    sums = torch.zeros(2, count, device=c.device)
+    sizes = sums[0].index_add(0, of, torch.ones_like(c))
+    scales = sums[1].index_add(0, of, c.abs()) / sizes
+    b = (scales.clamp(min=0.1))[of]
+    distance = add_noise(c, generator=generator).abs()
+    # Below 1/2 the bin holds the peak: the probability is 1 - cosh(d / b) exp(-1 / 2b).
+    inside = 1 - 0.5 * (
+        torch.exp(-(0.5 - distance.clamp(max=0.5)) / b) + torch.exp(-(0.5 + distance) / b)
+    )
+    outside = (distance.clamp(min=0.5) - 0.5) / b - torch.log(-torch.expm1(-1 / b)) + math.log(2)
+    nats = torch.where(distance < 0.5, -torch.log(inside.clamp(min=1e-12)), outside)
+    return nats.sum() / math.log(2)
+
+
+def _ordered(weight: Tensor) -> Tensor:
+    if weight.dim() < 4:
+        return weight
+    return weight.contiguous(memory_format=torch.channels_last)
+
+
+def _integers(values: Tensor) -> IntArray:
+    found: IntArray = (
+        values.nan_to_num().round().clamp(-Q_MAX, Q_MAX).cpu().numpy().astype(np.int32)
+    )
+    return found

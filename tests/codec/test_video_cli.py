@@ -1,0 +1,123 @@
+import json
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import codec
+from codec.bitstream import ChunkType, unpack
+from codec.cli import main
+from codec.io.video import Look, read_video, video_writer
+from tests.codec.test_video_files import packets, tone
+from tests.video_clips import moving
+
+FRAMES = 5
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A video of two scenes with sound."""
+    path = tmp_path_factory.mktemp("source") / "clip.mkv"
+    clip = moving(FRAMES, 40, 56)
+    with video_writer(str(path), Look(56, 40, Fraction(5, 2)), tone()) as write:
+        for frame in (*clip[:3], *(255 - clip[3:])):
+            write(frame)
+    return path
+
+
+@pytest.fixture(scope="module")
+def stream(source):
+    path = source.with_name("stream.bin")
+    assert main(["encode", str(source), str(path), "-m", "nerv", "-q", "90"]) == 0
+    return path
+
+
+def frames_of(path):
+    return np.stack(list(read_video(path, max_pixels=1 << 20).frames))
+
+
+def test_encoding_says_what_it_made(source, tmp_path, capsys):
+    target = tmp_path / "out.bin"
+    assert main(["encode", str(source), str(target), "-m", "nerv", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    info = codec.info(target)
+    assert said["bytes"] == target.stat().st_size
+    assert said["bpp"] == pytest.approx(info["bpp"])
+    assert (said["width"], said["height"], said["frames"]) == (56, 40, FRAMES)
+    assert (said["model"], said["quality"]) == ("nerv/base", 60)
+    assert said["model_id"] == info["model_id"]
+    assert set(said["seconds"]) == {"load", "transform", "entropy", "total"}
+
+
+def test_a_video_comes_back_with_its_rate_and_sound(source, stream, tmp_path, capsys):
+    target = tmp_path / "back.mkv"
+    assert main(["decode", str(stream), str(target), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["width"], said["height"], said["frames"]) == (56, 40, FRAMES)
+    clip = read_video(target, max_pixels=1 << 20)
+    assert clip.look == read_video(source, max_pixels=1 << 20).look
+    expected = np.stack(list(codec.decode_video(stream)))
+    np.testing.assert_array_equal(expected, np.stack(list(clip.frames)))
+    assert packets(clip.audio) == packets(unpack(stream.read_bytes()).find(ChunkType.AUDIO))
+    assert packets(clip.audio) == packets(tone())
+    assert main(["decode", str(stream), str(target)]) == 2
+    assert main(["decode", str(stream), str(target), "--force"]) == 0
+
+
+def test_some_frames_go_into_a_folder(stream, tmp_path):
+    assert main(["decode", str(stream), f"{tmp_path}/frames/", "--frames", "2:4"]) == 0
+    assert len(list((tmp_path / "frames").iterdir())) == 2
+    assert main(["decode", str(stream), f"{tmp_path}/other/", "--frames", "4:6"]) == 2
+    assert main(["decode", str(stream), f"{tmp_path}/other/", "--frames", "four"]) == 2
+    assert not (tmp_path / "other").exists()
+
+
+def test_y4m_goes_to_standard_output(stream):
+    command = [sys.executable, "-m", "codec", "decode", str(stream), "-"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    head, _, rest = done.stdout.partition(b"\n")
+    assert head.startswith(b"YUV4MPEG2 W56 H40 F5:2 ")
+    assert len(rest) == FRAMES * (len(b"FRAME\n") + 56 * 40 * 3 // 2)
+
+
+def test_a_stream_without_its_last_group_gives_the_others(stream, tmp_path):
+    cut = tmp_path / "cut.bin"
+    cut.write_bytes(stream.read_bytes()[:-1])
+    assert main(["decode", str(cut), str(tmp_path / "a.mkv")]) == 4
+    assert main(["decode", str(cut), str(tmp_path / "a.mkv"), "--allow-partial"]) == 0
+    np.testing.assert_array_equal(
+        np.stack(list(codec.decode_video(stream)))[:3], frames_of(tmp_path / "a.mkv")
+    )
+
+
+def test_what_is_no_video_exits_3_and_what_cannot_be_asked_exits_2(source, tmp_path, capsys):
+    noise = tmp_path / "noise.mp4"
+    noise.write_bytes(bytes(range(256)))
+    target = str(tmp_path / "out.bin")
+    assert main(["encode", str(noise), target, "-m", "nerv"]) == 3
+    assert main(["encode", str(tmp_path / "none.mp4"), target, "-m", "nerv"]) == 3
+    assert main(["encode", str(source), target, "-m", "nerv", "--target-psnr", "30"]) == 2
+    assert main(["encode", str(source), target, "-m", "nerv", "--max-pixels", "100"]) == 6
+    assert not (tmp_path / "out.bin").exists()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("codec: ") for line in lines)
+
+
+def test_verify_finds_damage_in_a_group(stream, tmp_path, capsys):
+    assert main(["verify", str(stream)]) == 0
+    data = bytearray(stream.read_bytes())
+    data[-20] ^= 1
+    damaged = tmp_path / "damaged.bin"
+    damaged.write_bytes(data)
+    assert main(["verify", str(damaged)]) == 4
+    assert "group at" in capsys.readouterr().out
+
+
+def test_a_time_limit_ends_an_encode(source, tmp_path):
+    target = tmp_path / "out.bin"
+    words = ["encode", str(source), str(target), "-m", "nerv", "--effort", "9"]
+    assert main([*words, "--time-limit", "1"]) == 0
+    assert len(list(codec.decode_video(target))) == FRAMES
