@@ -80,7 +80,7 @@ _WRITTEN_BY_PACK = (ChunkType.HEADER, ChunkType.INDEX)
 _UNITS = {Kind.IMAGE: ChunkType.TILE, Kind.VIDEO: ChunkType.GROUP}
 _FOREIGN = {
     Kind.IMAGE: (ChunkType.VIDEO, ChunkType.GROUP),
-    Kind.VIDEO: (ChunkType.PALETTE, ChunkType.ALPHA, ChunkType.TILE),
+    Kind.VIDEO: (ChunkType.PALETTE, ChunkType.ALPHA, ChunkType.DICTIONARY, ChunkType.TILE),
 }
 
 

@@ -476,6 +476,8 @@ def encode_clip(
     clip: Clip, options: EncodeOptions, *, watch: Stopwatch, progress: Progress = unseen
 ) -> EncodedVideo:
     """`encode` for a video that is being read, with all that is to be known about the result."""
+    if options.dictionary is not None:
+        raise UsageError("dictionary: videos take none")
     with watch.part("load"):
         from codec import video
 
@@ -508,8 +510,8 @@ def open_video(
     stream: bytes, options: DecodeOptions, *, watch: Stopwatch, progress: Progress = unseen
 ) -> OpenVideo:
     """`decode_video` with all that is to be known about the result."""
-    if options.layers is not None or options.region is not None:
-        raise UsageError("layers and region are for images; this is a video")
+    if (options.layers, options.region, options.dictionary) != (None, None, None):
+        raise UsageError("layers, region and dictionary are for images; this is a video")
     limits = Limits(max_pixels=options.max_pixels)
     container = _unpack(stream, Kind.VIDEO, limits, options)
     with watch.part("load"):

@@ -193,6 +193,8 @@ def test_a_name_that_no_stream_can_carry_is_refused(made: Path) -> None:
 def test_what_takes_no_dictionary_says_so(zoo: Zoo, made: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         codec.encode(strange(), model="iscs", dictionary=made, zoo=zoo)
+    with pytest.raises(UsageError):
+        codec.encode(strange()[None], model="nerv", dictionary=made)
     with pytest.raises(InputError):
         codec.encode(strange(), model="clc", dictionary=tmp_path / "none", zoo=zoo)
 
