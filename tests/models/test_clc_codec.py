@@ -37,14 +37,18 @@ def test_a_picture_of_the_dictionary_is_found_and_costs_less() -> None:
     alone = {"r": 0 * symbols["r"], **Iscs.analyse(codec, x, geometry, Halo())}
     sizes = [sum(map(len, coded(codec, own, geometry).values())) for own in (symbols, alone)]
     assert sizes[0] < 0.7 * sizes[1]
+    assert (symbols["z"] != alone["z"]).any()  # z is of what is left
 
 
+@pytest.mark.parametrize("pair", [(1, 3), (2, 2)])
 @pytest.mark.parametrize(("height", "width"), [(256, 512), (300, 270), (1, 1), (64, 100)])
-def test_what_is_decoded_is_what_was_coded(height: int, width: int) -> None:
+def test_what_is_decoded_is_what_was_coded(
+    height: int, width: int, pair: tuple[int, int]
+) -> None:
     codec, geometry = tiny(), TileGeometry(height, width, 60)
     x = pictures(1, height, width)
     blocks = -(-height // 256) * -(-width // 256)
-    r = references((1, 3), *[(0, 0)] * (blocks - 1))
+    r = references(pair, *[(0, 0)] * (blocks - 1))
     latents = codec._latents(x, geometry, Halo())
     way = codec._with(latents, Halo(), r, geometry)
     streams = coded(codec, way.symbols, geometry)
