@@ -158,14 +158,22 @@ def _encode_video(
 ) -> None:
     with _about(arguments.input):
         from codec.io.video import read_video
+        from codec.journal import Journal
 
+        output = Path(arguments.output)
+        journal = None
+        if arguments.output != STANDARD:
+            path = output.with_name(f".{output.name}.groups")
+            journal = Journal(path, resume=arguments.resume)
         with watch.part("load"):
             clip = read_video(arguments.input, max_pixels=arguments.max_pixels)
             _set_threads(arguments.threads)
         with _bar() as bar:
-            encoded = api.encode_clip(clip, options, watch=watch, progress=bar)
+            encoded = api.encode_clip(clip, options, watch=watch, progress=bar, journal=journal)
     with _about(arguments.output):
         write_whole(arguments.output, encoded.stream)
+    if journal is not None:
+        journal.close()
     if arguments.json:
         size = len(encoded.stream)
         _print_json(
@@ -425,6 +433,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--effort", type=int, default=0, metavar="0..9", help="how hard to search")
     verb.add_argument(
         "--time-limit", type=_positive, metavar="SECONDS", help="that the search may take"
+    )
+    verb.add_argument(
+        "--resume", action="store_true", help="take the groups of a video that are coded already"
     )
     _add_common(verb)
     verb.set_defaults(run=_encode)

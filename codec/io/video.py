@@ -167,7 +167,9 @@ def _sound(container: Any) -> bytes:
         audio = container.streams.audio[0]
         kept = io.BytesIO()
         try:
-            with av.open(kept, "w", format="matroska") as own:
+            # Or the file would have a number of chance, and a video another stream each time.
+            exact = {"fflags": "+bitexact"}
+            with av.open(kept, "w", format="matroska", options=exact) as own:
                 copy = own.add_stream_from_template(audio)
                 _copy(container, audio, own, copy)
         except (av.FFmpegError, ValueError) as error:

@@ -100,6 +100,7 @@ def test_sound_passes_through_untouched(tmp_path, extension):
     clip, frames = read(tmp_path / f"a.{extension}")
     assert len(frames) == 50
     assert packets(clip.audio) == packets(sound) == packets(tmp_path / f"a.{extension}")
+    assert clip.audio == read(tmp_path / f"a.{extension}")[0].audio
 
 
 def test_an_output_without_sound_says_so(tmp_path, caplog):
