@@ -30,7 +30,7 @@ from codec.bitstream import (
 )
 from codec.engine import SymbolDigest, device_of, to_levels
 from codec.entropy import Decoder, Encoder, prepare
-from codec.errors import BitstreamError, ModelError, UsageError
+from codec.errors import BitstreamError, ModelError
 from codec.io.video import Clip, Frame, Look
 from codec.journal import Journal
 from codec.models.base import SHORT, AbstractVideoFamily, GroupGeometry, Search
@@ -87,17 +87,11 @@ class VideoRate:
     bytes_max: float | None = None
 
     def bpp_for(self, pixels: int) -> float:
-        """Bits per pixel of a video with so many pixels in all frames.
-
-        Raises:
-            UsageError: bytes are given and `pixels` is 0, for unknown.
-        """
+        """Bits per pixel of a video with so many pixels in all frames."""
         if self.bpp is not None:
             return self.bpp
         if self.bytes_max is None:
             return bpp_of(self.quality)
-        if not pixels:
-            raise UsageError("target: a video of unknown length has no size to aim at; give bpp")
         return 8 * self.bytes_max / pixels
 
     def bits_of(self, bits: float, least: float) -> float:
@@ -174,7 +168,7 @@ def encode_video(
         journal: has groups that were coded before, and gets those that are coded now.
 
     Raises:
-        UsageError: the target is too small, or no size can be aimed at.
+        UsageError: the target is too small.
     """
     look = clip.look
     pixels = look.width * look.height

@@ -60,6 +60,7 @@ def test_rgb_comes_back_from_ffv1_as_it_was(tmp_path):
     write(tmp_path / "a.mkv", look, smooth(4))
     clip, frames = read(tmp_path / "a.mkv")
     assert clip.look == look
+    assert clip.count == 4
     np.testing.assert_array_equal(np.stack(smooth(4)), frames)
 
 
