@@ -192,6 +192,8 @@ def _encode_video(
 
 
 def _decode(arguments: argparse.Namespace) -> None:
+    if not arguments.output.endswith("/"):  # a folder for the frames of a video
+        _check_output(arguments)
     with _about(arguments.input):
         stream = read_bytes(arguments.input)
         is_video = peek(stream).kind == Kind.VIDEO
@@ -213,7 +215,6 @@ def _decode(arguments: argparse.Namespace) -> None:
 def _decode_image(
     arguments: argparse.Namespace, stream: bytes, options: api.DecodeOptions, watch: Stopwatch
 ) -> None:
-    _check_output(arguments)
     with _about(arguments.output):
         from codec.io.writing import format_of, write_picture
 
@@ -240,8 +241,6 @@ def _decode_video(
 
     with _about(arguments.output):
         check_target(arguments.output, force=arguments.force)
-    if not arguments.output.endswith("/"):
-        _check_output(arguments)
     with _about(arguments.input), _bar() as bar:
         opened = api.open_video(stream, options, watch=watch, progress=bar)
         with video_writer(arguments.output, opened.look, opened.audio) as write:
