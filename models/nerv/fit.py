@@ -189,6 +189,8 @@ class _Descent:
         scales = torch.cat([scales, self._state.embeddings.abs().mean((1, 2, 3))])
         self._state.log_steps.copy_((scales / wanted).clamp(2.0**-12).log2())
         self._rounds = True
+        # What was best in floats has no steps, and would always be better than what is rounded.
+        self._error, self._best_error, self._best = math.nan, math.inf, self._copy()
 
     def _cost_bits(self) -> Tensor:
         """About what all parameters cost, with noise in place of rounding."""

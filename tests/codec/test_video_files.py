@@ -167,8 +167,10 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
             write(f"{tmp_path}/{target}", look, breaking())
     assert sorted(tmp_path.rglob("*")) == before
     assert len(read(tmp_path / "a.mkv")[1]) == 1
-    write(f"{tmp_path}/frames/", look, smooth(2))
+    for target in ("a.mkv", "a.y4m", "frames/"):
+        write(f"{tmp_path}/{target}", look, smooth(2))
     assert len(list((tmp_path / "frames").iterdir())) == 2
+    assert [len(read(tmp_path / name)[1]) for name in ("a.mkv", "a.y4m")] == [2, 2]
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(tmp_path):
