@@ -96,7 +96,7 @@ class _Descent:
         self._sizes = [math.prod(shape) for shape in layout.shapes.values()]
         self._bits = bits
         weights = fresh(layout, self._generator)
-        mean = x.float().mean((0, 2, 3)).cpu() / 255
+        mean = torch.stack([frame.float().mean((1, 2)) for frame in x]).mean(0).cpu() / 255
         weights["head.bias"] = mean - 0.5
         flat = torch.cat([value.reshape(-1) for value in weights.values()])
         count = len(self._sizes) + layout.embedded
