@@ -35,7 +35,7 @@ from codec.progress import Stopwatch
 from codec.training.export_nerv import freeze
 
 PEERS = [(name, preset) for name in ("libx264", "libx265") for preset in ("medium", "veryslow")]
-CRFS = range(10, 52)
+CRFS = range(18, 42)
 
 
 def read(path: Path, size: tuple[int, int] | None) -> tuple[Look, list[Frame]]:
@@ -84,7 +84,9 @@ def ours(
     encoded = time.perf_counter() - started
     kept.write_bytes(stream)
     watch = Stopwatch()
+    busy = time.process_time()
     decoded = list(open_video(stream, DecodeOptions(), watch=watch).frames)
+    busy = time.process_time() - busy
     return {
         "codec": options.model,
         "bytes": len(stream),
@@ -92,6 +94,7 @@ def ours(
         **quality(frames, decoded),
         "encode_seconds": round(encoded, 1),
         "decode_frames_per_second": round(len(frames) / watch.seconds["transform"], 1),
+        "decode_frames_per_cpu_second": round(len(frames) / busy, 1),
         "entropy_decode_seconds": watch.seconds["entropy"],
     }
 

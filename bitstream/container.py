@@ -198,12 +198,9 @@ def pack(header: Header, chunks: Iterable[Chunk]) -> bytes:
     if len(units) != wanted:
         raise BitstreamError(f"{unit.name.lower()}s: want {wanted}, got {len(units)}")
     for chunk in others:
-        if chunk.type in (*_WRITTEN_BY_PACK, *_FOREIGN[header.kind]):
-            raise BitstreamError(
-                f"chunk {chunk.type.name}: not for the caller, or not in such files"
-            )
-        if [other.type for other in others].count(chunk.type) > 1:
-            raise BitstreamError(f"chunk {chunk.type.name}: given twice")
+        twice = [other.type for other in others].count(chunk.type) > 1
+        if twice or chunk.type in (*_WRITTEN_BY_PACK, *_FOREIGN[header.kind]):
+            raise BitstreamError(f"chunk {chunk.type.name}: given twice, or not for the caller")
     made = [Chunk(ChunkType.HEADER, pack_header(header))]
     if len(units) > 1:
         made.append(Chunk(ChunkType.INDEX, _pack_index(units)))
@@ -238,7 +235,8 @@ def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -
     unit = _UNITS[header.kind]
     wanted = header.tiles if header.kind == Kind.IMAGE else 0  # until VIDEO says how many
     chunks: list[Chunk] = []
-    index: bytes | None = None
+    lengths: tuple[int, ...] | None = None
+    index: bytes | None = None  # of a video, until its number of groups is known
     last = int(first.type)
     count = 0
     rest: bytes | None = None  # of the tile or group in which the file ends
@@ -250,12 +248,16 @@ def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -
             raise BitstreamError(f"{piece.where}: type {piece.type} after type {last}")
         last = piece.type
         if piece.type == ChunkType.INDEX:
-            index = payload
+            if wanted:
+                lengths = _unpack_index(payload, wanted)
+            else:
+                index = payload
         elif piece.type in list(ChunkType) and piece.type not in _FOREIGN[header.kind]:
             if piece.type == ChunkType.VIDEO:
                 video = unpack_video(payload)
                 _check_frames(header, video, len(stream), limits)
                 wanted = len(video.groups)
+                lengths = None if index is None else _unpack_index(index, wanted)
             count += piece.type == unit
             if count > wanted:  # here, or millions of them would be kept first
                 name = unit.name.lower()
@@ -275,10 +277,7 @@ def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -
     container = Container(header, tuple(chunks), cut)
     units = container.tiles if unit == ChunkType.TILE else container.groups
     whole = tuple(map(len, units[:-1] if cut else units))
-    if index is None:
-        agrees = wanted == 1
-    else:
-        agrees = wanted > 1 and _unpack_index(index, wanted)[: len(whole)] == whole
+    agrees = wanted == 1 if lengths is None else wanted > 1 and lengths[: len(whole)] == whole
     if not agrees:
         raise BitstreamError(f"the index does not say where the {unit.name.lower()}s are")
     return container

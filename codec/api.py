@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from codec.engine import Decoded, Encoded, Model, Rate, SymbolDigest
     from codec.io.picture import Picture
     from codec.io.video import Clip, Look
+    from codec.journal import Journal
     from codec.models.base import Search
     from codec.video import EncodedVideo, VideoRate
 
@@ -473,7 +474,12 @@ def codes_videos(model: str, zoo: Zoo = SHIPPED) -> bool:
 
 
 def encode_clip(
-    clip: Clip, options: EncodeOptions, *, watch: Stopwatch, progress: Progress = unseen
+    clip: Clip,
+    options: EncodeOptions,
+    *,
+    watch: Stopwatch,
+    progress: Progress = unseen,
+    journal: Journal | None = None,
 ) -> EncodedVideo:
     """`encode` for a video that is being read, with all that is to be known about the result."""
     if options.dictionary is not None:
@@ -483,7 +489,13 @@ def encode_clip(
 
         model = video.find_video_model(options.model, options.zoo, options.device)
     return video.encode_video(
-        clip, model, options.video_rate(), search=options.search(), watch=watch, progress=progress
+        clip,
+        model,
+        options.video_rate(),
+        search=options.search(),
+        watch=watch,
+        progress=progress,
+        journal=journal,
     )
 
 

@@ -159,14 +159,22 @@ def _encode_video(
 ) -> None:
     with _about(arguments.input):
         from codec.io.video import read_video
+        from codec.journal import Journal
 
+        output = Path(arguments.output)
+        journal = None
+        if arguments.output != STANDARD:
+            path = output.with_name(f".{output.name}.groups")
+            journal = Journal(path, resume=arguments.resume)
         with watch.part("load"):
             clip = read_video(arguments.input, max_pixels=arguments.max_pixels)
             _set_threads(arguments.threads)
         with _bar() as bar:
-            encoded = api.encode_clip(clip, options, watch=watch, progress=bar)
+            encoded = api.encode_clip(clip, options, watch=watch, progress=bar, journal=journal)
     with _about(arguments.output):
         write_whole(arguments.output, encoded.stream)
+    if journal is not None:
+        journal.close()
     if arguments.json:
         size = len(encoded.stream)
         _print_json(
@@ -185,6 +193,8 @@ def _encode_video(
 
 
 def _decode(arguments: argparse.Namespace) -> None:
+    if not arguments.output.endswith("/"):  # a folder for the frames of a video
+        _check_output(arguments)
     with _about(arguments.input):
         stream = read_bytes(arguments.input)
         is_video = peek(stream).kind == Kind.VIDEO
@@ -207,7 +217,6 @@ def _decode(arguments: argparse.Namespace) -> None:
 def _decode_image(
     arguments: argparse.Namespace, stream: bytes, options: api.DecodeOptions, watch: Stopwatch
 ) -> None:
-    _check_output(arguments)
     with _about(arguments.output):
         from codec.io.writing import format_of, write_picture
 
@@ -234,8 +243,6 @@ def _decode_video(
 
     with _about(arguments.output):
         check_target(arguments.output, force=arguments.force)
-    if not arguments.output.endswith("/"):
-        _check_output(arguments)
     with _about(arguments.input), _bar() as bar:
         opened = api.open_video(stream, options, watch=watch, progress=bar)
         with video_writer(arguments.output, opened.look, opened.audio) as write:
@@ -441,6 +448,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--effort", type=int, default=0, metavar="0..9", help="how hard to search")
     verb.add_argument(
         "--time-limit", type=_positive, metavar="SECONDS", help="that the search may take"
+    )
+    verb.add_argument(
+        "--resume", action="store_true", help="take the groups of a video that are coded already"
     )
     _add_common(verb)
     verb.set_defaults(run=_encode)

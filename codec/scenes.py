@@ -36,18 +36,19 @@ def groups_of(frames: Iterable[NDArray[np.uint8]], longest: int) -> Iterator[lis
 def _pieces(frames: Iterable[NDArray[np.uint8]], longest: int) -> Iterator[list[NDArray[Any]]]:
     """Scenes; of one that goes on, `longest` frames as soon as there are twice as many."""
     scene: list[NDArray[Any]] = []
-    before, usual = None, 0.0
+    before: NDArray[np.float64] | None = None
+    usual: float | None = None  # until a scene has two frames
     for frame in frames:
         small = _small(frame)
         change = 0.0 if before is None else float(np.abs(small - before).mean())
-        if change > max(CUT_LEVELS, CUT_FACTOR * usual):
+        if usual is not None and change > max(CUT_LEVELS, CUT_FACTOR * usual):
             yield scene
-            scene, usual = [], 0.0
-        else:
-            usual = max(change, 0.8 * usual + 0.2 * change)
-            if len(scene) == 2 * longest:
-                yield scene[:longest]
-                scene = scene[longest:]
+            scene, usual = [], None
+        elif scene:
+            usual = change if usual is None else max(change, 0.8 * usual + 0.2 * change)
+        if len(scene) == 2 * longest:
+            yield scene[:longest]
+            scene = scene[longest:]
         before = small
         scene.append(frame)
     if scene:

@@ -30,8 +30,9 @@ from codec.bitstream import (
 )
 from codec.engine import SymbolDigest, device_of, to_levels
 from codec.entropy import Decoder, Encoder, prepare
-from codec.errors import BitstreamError, ModelError, UsageError
+from codec.errors import BitstreamError, ModelError
 from codec.io.video import Clip, Frame, Look
+from codec.journal import Journal
 from codec.models.base import SHORT, AbstractVideoFamily, GroupGeometry, Search
 from codec.progress import Progress, Stopwatch, unseen, within
 from codec.registry import family_by_id, family_by_name
@@ -86,17 +87,11 @@ class VideoRate:
     bytes_max: float | None = None
 
     def bpp_for(self, pixels: int) -> float:
-        """Bits per pixel of a video with so many pixels in all frames.
-
-        Raises:
-            UsageError: bytes are given and `pixels` is 0, for unknown.
-        """
+        """Bits per pixel of a video with so many pixels in all frames."""
         if self.bpp is not None:
             return self.bpp
         if self.bytes_max is None:
             return bpp_of(self.quality)
-        if not pixels:
-            raise UsageError("target: a video of unknown length has no size to aim at; give bpp")
         return 8 * self.bytes_max / pixels
 
     def bits_of(self, bits: float, least: float) -> float:
@@ -159,6 +154,7 @@ def encode_video(
     search: Search = SHORT,
     watch: Stopwatch,
     progress: Progress = unseen,
+    journal: Journal | None = None,
 ) -> EncodedVideo:
     """The stream of a video; its frames are read group by group.
 
@@ -169,13 +165,16 @@ def encode_video(
         search: how hard to look for better frames; its seconds are for all of them.
         watch: is told what takes how long.
         progress: is told how far it has come.
+        journal: has groups that were coded before, and gets those that are coded now.
 
     Raises:
-        UsageError: the target is too small, or no size can be aimed at.
+        UsageError: the target is too small.
     """
     look = clip.look
     pixels = look.width * look.height
     bpp = rate.bpp_for(pixels * clip.count)
+    if journal:
+        journal.begin([model.entry.sha256, bpp, search.effort, look.width, look.height])
     longest = max(1, min(model.family.frames_max, PIXELS_OF_A_GROUP // pixels))
     deadline = time.monotonic() + search.seconds
     spare, done, lengths, chunks = 8.0 * FILE_BYTES, 0, [], []
@@ -190,7 +189,12 @@ def encode_video(
         geometry = GroupGeometry(look.height, look.width, len(frames))
         share = bpp * pixels * len(frames) - spare - 8 * GROUP_BYTES
         bits = rate.bits_of(share, model.family.bits_least(geometry))
-        chunks.append(Chunk(ChunkType.GROUP, _group(model, frames, geometry, bits, own, watch)))
+        payload = journal.find(frames) if journal else None
+        if payload is None:
+            payload = _group(model, frames, geometry, bits, own, watch)
+            if journal:
+                journal.add(frames, payload)
+        chunks.append(Chunk(ChunkType.GROUP, payload))
         spare = 0.0
         done += len(frames)
         lengths.append(len(frames))

@@ -38,7 +38,7 @@ Frame: TypeAlias = NDArray[np.uint8]
 IDENTITY, BT709, UNKNOWN = 0, 1, 2
 SPACES = {BT709: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M}
 RANGES = {False: ColorRange.MPEG, True: ColorRange.JPEG}
-RATE_MAX = (1 << 31) - 1
+RATE, RATE_MAX = Fraction(25), 1000  # of a file that says none, and that is believed
 
 # Of each extension: container, encoder, its options.
 FORMATS: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -77,17 +77,17 @@ class Clip:
     Attributes:
         look: of all frames.
         frames: one after the other.
-        count: how many the file says it has; 0 if it does not.
+        count: how many there are, as far as that can be known before they are decoded.
         audio: the sound as Matroska, or nothing.
     """
 
     look: Look
     frames: Iterator[Frame]
-    count: int = 0
+    count: int
     audio: bytes = b""
 
     @classmethod
-    def from_array(cls, frames: NDArray[Any], rate: Fraction = Fraction(25)) -> Clip:
+    def from_array(cls, frames: NDArray[Any], rate: Fraction = RATE) -> Clip:
         """The frames of an array `(T, H, W, 3)` of uint8.
 
         Raises:
@@ -122,22 +122,22 @@ def read_video(source: str | Path, *, max_pixels: int) -> Clip:
         first = next(decoded, None)
         if first is None:
             raise InputError("a video without frames")
-        sound = _sound(av.open(str(source) if data is None else io.BytesIO(data)))
+        whole = av.open(str(source) if data is None else io.BytesIO(data))
+        count, sound = _passed_over(whole)
     if first.width * first.height > max_pixels:
         raise LimitError(f"{first.width}x{first.height} pixels are more than {max_pixels}")
     pixels = _upright(first)
     is_rgb = first.format.is_rgb
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    rate = Fraction(stream.average_rate or stream.guessed_rate or 0).limit_denominator(1 << 20)
     look = Look(
         width=pixels.shape[1],
         height=pixels.shape[0],
-        rate=Fraction(rate).limit_denominator(RATE_MAX) if rate < RATE_MAX else Fraction(25),
+        rate=rate if 0 < rate <= RATE_MAX else RATE,
         matrix=IDENTITY if is_rgb else int(first.colorspace),
         full_range=is_rgb or first.color_range == ColorRange.JPEG,
     )
-    return Clip(
-        look, _frames(container, itertools.chain([first], decoded), look), stream.frames, sound
-    )
+    frames = _frames(container, itertools.chain([first], decoded), look)
+    return Clip(look, frames, max(1, count), sound)
 
 
 def _frames(container: Any, decoded: Iterator[Any], look: Look) -> Iterator[Frame]:
@@ -159,21 +159,33 @@ def _upright(frame: Any) -> Frame:
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
 
 
-def _sound(container: Any) -> bytes:
-    """The packets of the first audio stream in a container of their own."""
+def _passed_over(container: Any) -> tuple[int, bytes]:
+    """How many packets of pictures there are, and those of the sound in a container of their own.
+
+    In one pass over the packets, of which none is decoded.
+    """
     with container:
-        if not container.streams.audio:
-            return b""
-        audio = container.streams.audio[0]
+        pictures, sound = container.streams.video[0], None
         kept = io.BytesIO()
-        try:
-            with av.open(kept, "w", format="matroska") as own:
-                copy = own.add_stream_from_template(audio)
-                _copy(container, audio, own, copy)
-        except (av.FFmpegError, ValueError) as error:
-            logger.warning("the sound is left out: %s", error)
-            return b""
-        return kept.getvalue()
+        # Or the file would have a number of chance, and a video another stream each time.
+        with av.open(kept, "w", format="matroska", options={"fflags": "+bitexact"}) as own:
+            streams = [pictures]
+            if container.streams.audio:
+                try:
+                    sound = own.add_stream_from_template(container.streams.audio[0])
+                    streams.append(container.streams.audio[0])
+                except (av.FFmpegError, ValueError) as error:
+                    logger.warning("the sound is left out: %s", error)
+            count = 0
+            for packet in container.demux(streams):
+                if packet.dts is None and not packet.size:  # the end of a stream
+                    continue
+                if packet.stream is pictures:
+                    count += 1
+                elif packet.dts is not None:
+                    packet.stream = sound
+                    own.mux(packet)
+        return count, kept.getvalue() if sound else b""
 
 
 def _copy(source: Any, stream: Any, target: Any, copy: Any) -> None:

@@ -96,7 +96,7 @@ class _Descent:
         self._sizes = [math.prod(shape) for shape in layout.shapes.values()]
         self._bits = bits
         weights = fresh(layout, self._generator)
-        mean = x.float().mean((0, 2, 3)).cpu() / 255
+        mean = torch.stack([frame.float().mean((1, 2)) for frame in x]).mean(0).cpu() / 255
         weights["head.bias"] = mean - 0.5
         flat = torch.cat([value.reshape(-1) for value in weights.values()])
         count = len(self._sizes) + layout.embedded
@@ -189,6 +189,8 @@ class _Descent:
         scales = torch.cat([scales, self._state.embeddings.abs().mean((1, 2, 3))])
         self._state.log_steps.copy_((scales / wanted).clamp(2.0**-12).log2())
         self._rounds = True
+        # What was best in floats has no steps, and would always be better than what is rounded.
+        self._error, self._best_error, self._best = math.nan, math.inf, self._copy()
 
     def _cost_bits(self) -> Tensor:
         """About what all parameters cost, with noise in place of rounding."""

@@ -395,5 +395,5 @@ def test_a_scan_of_a_cut_or_noisy_file_ends_and_names_an_error(file, data):
 
 
 def test_a_scan_names_chunks_for_people():
-    report = scan(assemble(HEAD, (25, b""), (ChunkType.TILE, b"")))
-    assert [chunk.name for chunk in report.chunks] == ["header", "unknown 25", "tile"]
+    report = scan(assemble(HEAD, (61, b""), (ChunkType.TILE, b"")))
+    assert [chunk.name for chunk in report.chunks] == ["header", "unknown 61", "tile"]

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,8 +32,12 @@ def test_a_cut_starts_a_group():
 
 def test_movement_and_noise_are_no_cut():
     noise = np.random.default_rng(0).integers(-20, 20, (12, 60, 80, 3))
-    frames = list((moving(12, 60, 80) // 2 + 50 + noise).astype(np.uint8))
-    assert lengths(frames, 64) == [12]
+    assert lengths(list((moving(12, 60, 80) // 2 + 50 + noise).astype(np.uint8)), 64) == [12]
+    x = np.arange(80)
+    fast = [np.broadcast_to(((x + 9 * n) // 20 % 2 * 200)[:, None], (60, 80, 3)) for n in range(12)]
+    changes = [np.abs(a - b.astype(float)).mean() for a, b in pairwise(fast)]
+    assert min(changes) > 50
+    assert lengths([frame.astype(np.uint8) for frame in fast], 64) == [12]
 
 
 def test_no_more_than_two_groups_are_held():

@@ -10,6 +10,8 @@ import codec
 from codec.bitstream import ChunkType, unpack
 from codec.cli import main
 from codec.io.video import Look, read_video, video_writer
+from codec.journal import Journal
+from codec.models.nerv import Nerv
 from tests.codec.test_video_files import packets, tone
 from tests.video_clips import moving
 
@@ -121,3 +123,43 @@ def test_a_time_limit_ends_an_encode(source, tmp_path):
     words = ["encode", str(source), str(target), "-m", "nerv", "--effort", "9"]
     assert main([*words, "--time-limit", "1"]) == 0
     assert len(list(codec.decode_video(target))) == FRAMES
+
+
+def test_an_interrupted_encode_goes_on_where_it_was(source, stream, tmp_path, monkeypatch):
+    target, words = tmp_path / "out.bin", ["-m", "nerv", "-q", "90"]
+    walk, seen = Nerv.analyse_group, []
+
+    def fit(self, x, *rest):
+        seen.append(len(x))
+        if len(seen) == 2:
+            raise MemoryError
+        return walk(self, x, *rest)
+
+    monkeypatch.setattr(Nerv, "analyse_group", fit)
+    assert main(["encode", str(source), str(target), *words]) == 6
+    assert [path.name for path in tmp_path.iterdir()] == [".out.bin.groups"]
+    assert main(["encode", str(source), str(target), *words, "--resume"]) == 0
+    assert seen == [3, 2, 2]
+    assert target.read_bytes() == stream.read_bytes()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_groups_of_another_encode_or_cut_lines_are_not_taken(tmp_path, caplog):
+    frames = [np.zeros((2, 3, 3), np.uint8)], [np.ones((2, 3, 3), np.uint8)]
+    path = tmp_path / "groups"
+    journal = Journal(path, resume=False)
+    journal.begin(["a", 1.0])
+    for number, own in enumerate(frames):
+        journal.add(own, bytes([number]))
+
+    def found(head, resume=True):
+        again = Journal(path, resume=resume)
+        again.begin(head)
+        return [again.find(own) for own in frames]
+
+    assert found(["a", 1.0]) == [b"\0", b"\1"]
+    assert found(["a", 1.0], resume=False) == [None, None]
+    assert found(["a", 2.0]) == [None, None]
+    assert "another encode" in caplog.text
+    path.write_text(path.read_text()[:-3])
+    assert found(["a", 1.0]) == [b"\0", None]

@@ -60,6 +60,7 @@ def test_rgb_comes_back_from_ffv1_as_it_was(tmp_path):
     write(tmp_path / "a.mkv", look, smooth(4))
     clip, frames = read(tmp_path / "a.mkv")
     assert clip.look == look
+    assert clip.count == 4
     np.testing.assert_array_equal(np.stack(smooth(4)), frames)
 
 
@@ -100,6 +101,7 @@ def test_sound_passes_through_untouched(tmp_path, extension):
     clip, frames = read(tmp_path / f"a.{extension}")
     assert len(frames) == 50
     assert packets(clip.audio) == packets(sound) == packets(tmp_path / f"a.{extension}")
+    assert clip.audio == read(tmp_path / f"a.{extension}")[0].audio
 
 
 def test_an_output_without_sound_says_so(tmp_path, caplog):
@@ -165,8 +167,10 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
             write(f"{tmp_path}/{target}", look, breaking())
     assert sorted(tmp_path.rglob("*")) == before
     assert len(read(tmp_path / "a.mkv")[1]) == 1
-    write(f"{tmp_path}/frames/", look, smooth(2))
+    for target in ("a.mkv", "a.y4m", "frames/"):
+        write(f"{tmp_path}/{target}", look, smooth(2))
     assert len(list((tmp_path / "frames").iterdir())) == 2
+    assert [len(read(tmp_path / name)[1]) for name in ("a.mkv", "a.y4m")] == [2, 2]
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(tmp_path):

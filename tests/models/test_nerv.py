@@ -37,7 +37,7 @@ def generator(seed=0):
 
 
 def clip():
-    return torch.from_numpy(moving(4, 48, 64)).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(moving(4, 168, 300)[:, 120:, 100:164]).permute(0, 3, 1, 2).contiguous()
 
 
 def some_group(layout, spread=5.0, seed=0):
@@ -168,7 +168,8 @@ def test_weights_cost_within_2_percent_of_the_law_they_follow(spread, shape):
     side = 14 * len(layout.shapes) + 10
     law = {"laplace": stats.laplace, "normal": stats.norm}[shape](0, spread)
     ideal = -np.log2(law.cdf(weights + 0.5) - law.cdf(weights - 0.5)).sum()
-    assert 0.97 * ideal < counter.bits_of("network") - side < 1.02 * ideal
+    most = 1.006 if spread >= 1 else 1.02  # by chance a narrow law's few values come otherwise
+    assert 0.97 * ideal < counter.bits_of("network") - side < most * ideal
 
 
 def test_all_zeros_cost_their_size_alone():
@@ -217,9 +218,10 @@ def test_the_rate_in_the_loss_is_that_of_the_tables(spread):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.variant.name)
-def test_a_fit_comes_closer_and_keeps_to_its_bits(layout):
+@pytest.mark.parametrize("each", [2.5, 5.0])
+def test_a_fit_comes_closer_and_keeps_to_its_bits(layout, each):
     x, notes = clip(), []
-    bits = 5.0 * layout.parameters
+    bits = each * layout.parameters
     search = Search(watch=lambda part, note: notes.append((part, note)))
     group = fit(x, layout, bits, 300, search)
     counter = BitCounter()
@@ -229,7 +231,7 @@ def test_a_fit_comes_closer_and_keeps_to_its_bits(layout):
         group.symbols(VALUES), GEOMETRY, range(4))))  # fmt: skip
     flat = x.float().mean((0, 2, 3), keepdim=True) / 255
     error = (frames - x / 255).square().mean()
-    assert error < 0.5 * (flat - x / 255).square().mean()
+    assert error < (0.5 if each == 5 else 0.9) * (flat - x / 255).square().mean()
     assert [part for part, _ in notes] == sorted(part for part, _ in notes)
     assert "dB" in notes[0][1]
     assert "bpp" in notes[-1][1]
