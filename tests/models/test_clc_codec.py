@@ -42,9 +42,7 @@ def test_a_picture_of_the_dictionary_is_found_and_costs_less() -> None:
 
 @pytest.mark.parametrize("pair", [(1, 3), (2, 2)])
 @pytest.mark.parametrize(("height", "width"), [(256, 512), (300, 270), (1, 1), (64, 100)])
-def test_what_is_decoded_is_what_was_coded(
-    height: int, width: int, pair: tuple[int, int]
-) -> None:
+def test_what_is_decoded_is_what_was_coded(height: int, width: int, pair: tuple[int, int]) -> None:
     codec, geometry = tiny(), TileGeometry(height, width, 60)
     x = pictures(1, height, width)
     blocks = -(-height // 256) * -(-width // 256)
