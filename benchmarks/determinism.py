@@ -55,7 +55,8 @@ for path in sorted(Path(folder).glob("*/*.bin")):
         own, symbols = np.asarray(decoded.picture.to_image(), float), decoded.symbols_sha256
         with Image.open(path.with_suffix(".png")) as reference:
             pixels = np.asarray(reference, float)
-    found[f"{path.parent.name}/{path.stem}"] = [symbols == expected, int(np.abs(own - pixels).max())]
+    apart = int(np.abs(own - pixels).max())
+    found[f"{path.parent.name}/{path.stem}"] = [symbols == expected, apart]
 print(json.dumps([torch.__version__, found]))
 """
 
