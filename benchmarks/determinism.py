@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from codec.api import DecodeOptions, decode_stream
+from codec.api import DecodeOptions, decode_stream, open_video
+from codec.bitstream import Kind, peek
 from codec.progress import Stopwatch
 from codec.weights import SHIPPED, Zoo
 
@@ -42,13 +43,20 @@ for path in sorted(Path(folder).glob("*/*.bin")):
     # A family that ships no weights has small ones beside its vectors.
     zoo = Zoo(path.parent) if (path.parent / "manifest.json").exists() else SHIPPED
     options = DecodeOptions(device=device, zoo=zoo)
-    decoded = decode_stream(path.read_bytes(), options, watch=Stopwatch())
     expected = json.loads(path.with_suffix(".json").read_text())["symbols_sha256"]
-    with Image.open(path.with_suffix(".png")) as reference:
-        pixels = np.asarray(reference, float)
-    apart = np.abs(np.asarray(decoded.picture.to_image(), float) - pixels).max()
-    name = f"{path.parent.name}/{path.stem}"
-    found[name] = [decoded.symbols_sha256 == expected, int(apart)]
+    stream = path.read_bytes()
+    if peek(stream).kind == Kind.VIDEO:
+        opened = open_video(stream, options, watch=Stopwatch())
+        own = np.stack(list(opened.frames)).astype(float)
+        symbols = opened.digest.hexdigest()
+        pixels = np.load(path.with_suffix(".npz"))["frames"].astype(float)
+    else:
+        decoded = decode_stream(stream, options, watch=Stopwatch())
+        own, symbols = np.asarray(decoded.picture.to_image(), float), decoded.symbols_sha256
+        with Image.open(path.with_suffix(".png")) as reference:
+            pixels = np.asarray(reference, float)
+    apart = int(np.abs(own - pixels).max())
+    found[f"{path.parent.name}/{path.stem}"] = [symbols == expected, apart]
 print(json.dumps([torch.__version__, found]))
 """
 
