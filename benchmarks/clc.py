@@ -1,6 +1,7 @@
 """What references are worth: `clc` with none, random, retrieved and oracle entries of dictionaries.
 
-    python benchmarks/clc.py KODAK CLIC VIDEO SCREEN [--every 1] [--out FILE]
+    python benchmarks/clc.py KODAK CLIC VIDEO SCREEN [--sets kodak,clic,camera,screen]
+        [--every 1] [--out FILE]
 
 Real files at four qualities; BD-rate against `iscs` of the same weights, whose files are those of
 none. Kodak and CLIC are coded with the shipped dictionary; for domains one is built of a part that
@@ -55,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     for name in ("kodak", "clic", "video", "screen"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--sets", default="kodak,clic,camera,screen")
     parser.add_argument("--every", type=int, default=1, help="only each n-th photograph")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/clc.json")
     options = parser.parse_args()
@@ -63,17 +65,19 @@ def main() -> None:
     frames = frames_of(options.video / CLIP)
     squares = squares_of(options.screen)
     rows = []
-    for name, coded, known in (
-        ("kodak", pictures_of(options.kodak)[::every], None),
-        ("clic", pictures_of(options.clic)[::every], None),
-        ("camera", frames[len(frames) // 2 :: 10], frames[: len(frames) // 2 : 2]),
-        ("screen", squares[1::12], squares[::2]),
-    ):
-        for row in rows_of(name, coded, known):
+    sets = {
+        "kodak": (pictures_of(options.kodak)[::every], None),
+        "clic": (pictures_of(options.clic)[::every], None),
+        "camera": (frames[len(frames) // 2 :: 10], frames[: len(frames) // 2 : 2]),
+        "screen": (squares[1::12], squares[::2]),
+    }
+    for name in options.sets.split(","):
+        for row in rows_of(name, *sets[name]):
             rows.append(row)
             print(json.dumps(row), flush=True)
     result = {
-        "command": f"python benchmarks/clc.py KODAK CLIC VIDEO SCREEN --every {every}",
+        "command": f"python benchmarks/clc.py KODAK CLIC VIDEO SCREEN --sets {options.sets}"
+        f" --every {every}",
         **origin(),
         "qualities": QUALITIES,
         "rows": rows,

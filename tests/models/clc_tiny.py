@@ -43,6 +43,7 @@ def tiny(backbone: str = "00" * 32) -> Clc:
         network.gain.knots.copy_(torch.linspace(1.0, 3.0, 9)[:, None].expand(9, 16))
         network.inverse_gain.knots.copy_(-network.gain.knots)
         network.g_a.down.weight.mul_(8)
+        network.h_a.leave.weight.mul_(8)
         network.h_s_scale.level.knots.fill_(20.0)
     iscs = network.freeze(skip=4)
     config = ClcConfig(**asdict(TINY), keys=6, width=7)
