@@ -154,22 +154,26 @@ class Clc(Iscs, AbstractConditional):
         geometry: TileGeometry,
         search: Search = SHORT,
     ) -> _Way:
-        """A tile with references r."""
-        z_real, given = latents.z, self._given(r, geometry)
+        """A tile with references r, and the cheaper of two z: of what is left, or more."""
+        given = self._given(r, geometry)
+        reals = [latents.z]
         if r.any():
             h, w = latents.y.shape[2:]
             rest = latents.y - given.start
             padded = functional.pad(rest, (0, -w % HYPER, 0, -h % HYPER))
-            z_real = self.network.h_a(padded, self._norm(geometry))
-            z_real = z_real + self._change(rest, r, geometry)
-        z = rounded(z_real)
-        found = self._found(latents, halo, z, given, geometry, search)
-        error = float((latents.y - found.y_hat).square().sum())
+            plain = self.network.h_a(padded, self._norm(geometry))
+            reals = [plain, plain + self._change(rest, r, geometry)]
         counter = BitCounter()
         self.walk_references(counter.open("z", Method.RANGE), r, len(r))
-        bits = counter.bits + self._bits(z, found.symbols, given, geometry)
-        own = {"r": r.reshape(-1), "z": z.reshape(-1), "y": found.symbols.reshape(-1)}
-        return _Way(bits + WORTH * error, r, own)
+
+        def way(z: IntArray) -> _Way:
+            found = self._found(latents, halo, z, given, geometry, search)
+            error = float((latents.y - found.y_hat).square().sum())
+            bits = counter.bits + self._bits(z, found.symbols, given, geometry)
+            own = {"r": r.reshape(-1), "z": z.reshape(-1), "y": found.symbols.reshape(-1)}
+            return _Way(bits + WORTH * error, r, own)
+
+        return min((way(rounded(real)) for real in reals), key=lambda own: own.cost)
 
     def _choose(self, y: Tensor, geometry: TileGeometry) -> IntArray:
         """The references of each block, `(blocks, 18)`, of latents `(1, M, h, w)` in steps."""
