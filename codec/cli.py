@@ -128,6 +128,8 @@ def _encode(arguments: argparse.Namespace) -> None:
     if api.codes_videos(options.model, options.zoo):
         _encode_video(arguments, options, watch)
         return
+    if arguments.resume:
+        raise UsageError("--resume is for videos")
     with _about(arguments.input):
         from codec.io.reading import read_picture
 

@@ -30,8 +30,6 @@ __all__ = ["DictionaryFile", "build", "pack_dictionary", "read_dictionary", "wan
 
 ID_BYTES = 8
 NAME_BYTES = 64
-SIZE_MAX = 4096
-SIDE = 256
 
 
 @final
@@ -74,13 +72,13 @@ def build(
 ) -> bytes:
     """The file of a dictionary of at most `size` squares of the pictures in a folder.
 
-    Squares of 256x256 lie as blocks do: from a picture's left upper corner on, those at its other
+    Squares lie as blocks do: from a picture's left upper corner on, those at its other
     edges filled up with the last row and column.
 
     Args:
         folder: its files and those in folders inside, those that are pictures.
         model: of a conditional family.
-        size: 1 to 4096.
+        size: 1 to what the family allows.
         name: 1 to 64 bytes, for messages.
         max_pixels: larger pictures are refused.
         progress: is told how far it has come.
@@ -94,18 +92,20 @@ def build(
     family = model.family
     if not isinstance(family, AbstractConditional):
         raise UsageError(f"dictionary: {model.entry.name} takes none")
-    if not 1 <= size <= SIZE_MAX:
-        raise UsageError(f"size: want 1 to {SIZE_MAX} entries, got {size}")
+    if not 1 <= size <= family.entries_max:
+        raise UsageError(f"size: want 1 to {family.entries_max} entries, got {size}")
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    squares = _squares(paths, max_pixels, progress)
+    squares = _squares(paths, family.entry_side, max_pixels, progress)
     first = next(squares, None)
     if first is None:
         raise InputError("no picture to take squares of")
     return pack_dictionary(name, family.backbone, family.collect(chain([first], squares), size))
 
 
-def _squares(paths: Sequence[Path], max_pixels: int, progress: Progress) -> Iterator[Tensor]:
-    """`(1, 3, 256, 256)` in [0, 1], of all files that are pictures."""
+def _squares(
+    paths: Sequence[Path], side: int, max_pixels: int, progress: Progress
+) -> Iterator[Tensor]:
+    """`(1, 3, side, side)` in [0, 1], of all files that are pictures."""
     import torch
     from torch.nn import functional
 
@@ -118,11 +118,11 @@ def _squares(paths: Sequence[Path], max_pixels: int, progress: Progress) -> Iter
             continue
         levels = picture.colour.astype("float32") / (2**picture.bit_depth - 1)
         x = torch.from_numpy(levels).permute(2, 0, 1)[None].expand(-1, 3, -1, -1)
-        missing = (0, -x.shape[3] % SIDE, 0, -x.shape[2] % SIDE)
+        missing = (0, -x.shape[3] % side, 0, -x.shape[2] % side)
         x = functional.pad(x, missing, mode="replicate")
-        for top in range(0, x.shape[2], SIDE):
-            for left in range(0, x.shape[3], SIDE):
-                yield x[:, :, top : top + SIDE, left : left + SIDE]
+        for top in range(0, x.shape[2], side):
+            for left in range(0, x.shape[3], side):
+                yield x[:, :, top : top + side, left : left + side]
         progress((number + 1) / len(paths))
 
 

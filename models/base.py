@@ -169,9 +169,12 @@ class AbstractFamily(ABC):
 class AbstractConditional(AbstractFamily):
     """A family whose streams may refer to pictures that both sides have, a dictionary.
 
-    It has one of its own and can be given another. `backbone` is the SHA-256 of the weights that
-    make its entries.
+    It has one of its own and can be given another, of at most `entries_max` pictures of
+    `entry_side` pixels to a side. `backbone` is the SHA-256 of the weights that make its entries.
     """
+
+    entry_side: int
+    entries_max: int
 
     @property
     @abstractmethod
@@ -195,8 +198,8 @@ class AbstractConditional(AbstractFamily):
         """A dictionary of at most `size` entries, as `with_dictionary` takes it.
 
         Args:
-            pictures: `(1, 3, 256, 256)` in [0, 1] each, at least one.
-            size: 1 to 4096.
+            pictures: `(1, 3, entry_side, entry_side)` in [0, 1] each, at least one.
+            size: 1 to `entries_max`.
         """
 
 

@@ -27,7 +27,6 @@ from codec.training.export_iscs import fit_tables
 from codec.training.export_umgm import fit_codebooks
 from codec.training.recipe import Recipe, read_recipe
 from codec.training.ship import AbstractShippable, ship
-from codec.weights import SHIPPED
 
 __all__ = ["decode_macs", "export"]
 
@@ -57,7 +56,7 @@ def export(state: Path, recipe: Path, zoo: Path) -> Path:
 def _clc(saved: State, plan: Recipe) -> tuple[Clc, ClcNetwork]:
     network = ClcNetwork(ClcConfig(**saved["config"]))
     network.load_state_dict(saved["average"])
-    return freeze_reference(network, SHIPPED.find(plan.start), read_photos(plan.data)), network
+    return freeze_reference(network, read_photos(plan.data)), network
 
 
 def _iscs(saved: State, plan: Recipe) -> tuple[Iscs, IscsNetwork]:

@@ -22,17 +22,13 @@ __all__ = ["ENTRIES", "freeze_reference"]
 ENTRIES = 1024
 
 
-def freeze_reference(
-    network: ClcNetwork, backbone: Entry, photos: Sequence[NDArray[np.uint8]]
-) -> Clc:
-    """The codec of `network` and the shipped weights `backbone`.
+def freeze_reference(network: ClcNetwork, photos: Sequence[NDArray[np.uint8]]) -> Clc:
+    """The codec of `network` and the shipped weights that it was trained on.
 
     Its dictionary is of all whole squares of 256x256 of `photos` `(3, H, W)`, the 1 024 in the
     middle of clusters.
     """
-    iscs = SHIPPED.load(backbone)
-    if not isinstance(iscs, Iscs):
-        raise UsageError(f"start: want weights of iscs, got {backbone.name}")
+    backbone, iscs = _backbone(network)
     sizes = {"keys": network.config.keys, "width": network.config.width}
     return Clc(
         iscs.network,
@@ -42,6 +38,18 @@ def freeze_reference(
         dictionary=collect(iscs, _squares(photos), ENTRIES),
         metadata={"backbone": backbone.sha256, "reference": json.dumps(sizes)},
     )
+
+
+def _backbone(network: ClcNetwork) -> tuple[Entry, Iscs]:
+    """The shipped `iscs` that `network` has; newer weights of its name may have come since."""
+    for entry in reversed(SHIPPED.manifest()):
+        if entry.family == "iscs":
+            codec = SHIPPED.load(entry)
+            assert isinstance(codec, Iscs)
+            theirs, own = codec.network.g_a.state_dict(), network.iscs.g_a.state_dict()
+            if all(name in own and torch.equal(own[name], theirs[name]) for name in theirs):
+                return entry, codec
+    raise UsageError("the iscs that this was trained on is not among the shipped weights")
 
 
 def _squares(photos: Sequence[NDArray[np.uint8]]) -> Iterator[Tensor]:

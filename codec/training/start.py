@@ -59,6 +59,10 @@ def _iscs(recipe: Recipe, draw: Draw) -> IscsNetwork:
 
 def _clc(recipe: Recipe, _: Draw) -> ClcNetwork:
     """Shipped `iscs`, which stays, and what is to learn from references."""
+    if any(stage.train != "entropy" for stage in recipe.stages):
+        raise ValueError(
+            'of clc train only "entropy": its iscs is that of the weights it starts from'
+        )
     trained = _shipped(recipe.start)
     config = ClcConfig(**asdict(trained.config) | recipe.network)
     with torch.random.fork_rng(devices=[]):

@@ -40,21 +40,20 @@ from codec.models.base import (
     Symbols,
     TileGeometry,
 )
-from codec.models.clc.dictionary import Dictionary, Floats, pooled
+from codec.models.clc.dictionary import ENTRIES_MAX, Dictionary, Floats, pooled
 from codec.models.clc.network import REFERENCE_QUALITY, ClcConfig, reference_of
 from codec.models.clc.reference import (
     BLOCK,
     SQUARES,
     Reference,
     choices_of,
+    refined,
     spread,
     start_of,
 )
-from codec.models.context import Means
 from codec.models.iscs import Iscs
 from codec.models.iscs.codec import Coding, Given, rounded
 from codec.models.iscs.network import IscsNetwork
-from codec.models.iscs.steps import STEPS
 from codec.models.quantize import WORTH
 
 __all__ = ["ENTRY", "Clc", "collect"]
@@ -64,7 +63,7 @@ ENTRY = TileGeometry(256, 256, REFERENCE_QUALITY)
 
 NEAREST = 8  # entries whose latents the encoder looks at for a block
 TRIED = 3  # of these it codes the block with so many, and with the best of them and each other
-TRUSTS = (1.0, 0.75, 0.5)  # of `choices_of`; it codes the block with each
+TRUSTS = (1.0, 0.75, 0.5)  # of `choices_of`; the last two with what was best with the first
 FAR = 4.0  # steps: latents further apart than this have nothing in common
 KEPT = 64  # decoded entries that are not decoded again
 
@@ -120,6 +119,9 @@ class Clc(Iscs, AbstractConditional):
         moved._take(self.dictionary)
         return moved
 
+    entry_side = ENTRY.width
+    entries_max = ENTRIES_MAX
+
     @property
     def backbone(self) -> str:
         """The SHA-256 of its `iscs`; see `AbstractConditional.backbone`."""
@@ -138,12 +140,12 @@ class Clc(Iscs, AbstractConditional):
         """Turn pixels into the symbols of one tile; see `AbstractFamily.analyse`."""
         latents = self._latents(x, geometry, halo)
         chosen = self._choose(latents.y, geometry)
-        none = np.zeros_like(chosen)
-        ways = [none, chosen] if chosen.any() else [none]
-        tried = [self._with(latents, halo, r, geometry) for r in ways]
-        best = min(tried, key=lambda way: way.cost)
+        tried = [self._with(latents, halo, np.zeros_like(chosen), geometry)]
+        if chosen.any():
+            tried += [self._with(latents, halo, chosen, geometry, more=more) for more in (0, 1)]
+        best = min(tried, key=_cost)
         if search.effort:
-            best = self._with(latents, halo, best.r, geometry, search)
+            best = self._with(latents, halo, best.r, geometry, search, more=best.more)
         return best.symbols
 
     def _with(
@@ -153,27 +155,26 @@ class Clc(Iscs, AbstractConditional):
         r: IntArray,
         geometry: TileGeometry,
         search: Search = SHORT,
+        *,
+        more: int = 0,
     ) -> _Way:
-        """A tile with references r, and the cheaper of two z: of what is left, or more."""
-        given = self._given(r, geometry)
-        reals = [latents.z]
+        """A tile with references r, z being of what is left, and with `more` of `h_r` besides."""
+        z_real, given = latents.z, self._given(r, geometry)
         if r.any():
             h, w = latents.y.shape[2:]
             rest = latents.y - given.start
             padded = functional.pad(rest, (0, -w % HYPER, 0, -h % HYPER))
-            plain = self.network.h_a(padded, self._norm(geometry))
-            reals = [plain, plain + self._change(rest, r, geometry)]
+            z_real = self.network.h_a(padded, self._norm(geometry))
+            if more:
+                z_real = z_real + self._change(rest, r, geometry)
+        z = rounded(z_real)
+        found = self._found(latents, halo, z, given, geometry, search)
+        error = float((latents.y - found.y_hat).square().sum())
         counter = BitCounter()
         self.walk_references(counter.open("z", Method.RANGE), r, len(r))
-
-        def way(z: IntArray) -> _Way:
-            found = self._found(latents, halo, z, given, geometry, search)
-            error = float((latents.y - found.y_hat).square().sum())
-            bits = counter.bits + self._bits(z, found.symbols, given, geometry)
-            own = {"r": r.reshape(-1), "z": z.reshape(-1), "y": found.symbols.reshape(-1)}
-            return _Way(bits + WORTH * error, r, own)
-
-        return min((way(rounded(real)) for real in reals), key=lambda own: own.cost)
+        bits = counter.bits + self._bits(z, found.symbols, given, geometry)
+        own = {"r": r.reshape(-1), "z": z.reshape(-1), "y": found.symbols.reshape(-1)}
+        return _Way(bits + WORTH * error, r, more, own)
 
     def _choose(self, y: Tensor, geometry: TileGeometry) -> IntArray:
         """The references of each block, `(blocks, 18)`, of latents `(1, M, h, w)` in steps."""
@@ -225,21 +226,20 @@ class Clc(Iscs, AbstractConditional):
             r[0, 2:] = choices.flatten().cpu().numpy()
             return r
 
-        def best_of(options: Iterable[IntArray]) -> IntArray:
-            ways = (self._with(alone, Halo(), r, own) for r in options)
-            return min(ways, key=lambda way: way.cost).r
+        def coded(r: IntArray) -> _Way:
+            return self._with(alone, Halo(), r, own)
 
         none = np.zeros((1, WIDTH), np.int32)
-        tried = (with_references(entry, entry, max(TRUSTS)) for entry in near)
-        singles = [r for r in tried if r[0, 2:].any()]
-        if not singles:
+        singles = [with_references(entry, entry, TRUSTS[0]) for entry in near]
+        ways = sorted((coded(r) for r in singles if r[0, 2:].any()), key=_cost)
+        if not ways:
             return none.reshape(-1)
-        first = int(best_of(singles)[0, 0])
-        pairs = [with_references(first, int(r[0, 0]), max(TRUSTS)) for r in singles]
-        first, second = best_of(pairs)[0, :2].tolist()
-        return best_of(
-            [none, *(with_references(first, second, trust) for trust in TRUSTS)]
-        ).reshape(-1)
+        first = int(ways[0].r[0, 0])
+        pairs = [with_references(first, int(way.r[0, 0]), TRUSTS[0]) for way in ways[1:]]
+        best = min([ways[0], *map(coded, pairs)], key=_cost)
+        first, second = best.r[0, :2].tolist()
+        warier = [with_references(first, second, trust) for trust in TRUSTS[1:]]
+        return min([best, *map(coded, [none, *warier])], key=_cost).r.reshape(-1)
 
     def _change(self, rest: Tensor, r: IntArray, geometry: TileGeometry) -> Tensor:
         """What references add to z, `(1, Z, p, q)`."""
@@ -336,16 +336,8 @@ class Clc(Iscs, AbstractConditional):
             better = self.reference.fuse(k, mean_b, decoded_b, features_b, start, references, rates)
             return mean + whole(better - mean_b)
 
-        def core(k: int, features: Tensor, y_norm: Tensor, quality: Tensor) -> Tensor:
-            mean = means.core(k, features, y_norm, quality)
-            return fused(k, mean, y_norm, features, quality)
-
-        def others(features: Tensor, core_norm: Tensor, quality: Tensor) -> Tensor:
-            mean = means.others(features, core_norm, quality)
-            return fused(STEPS, mean, core_norm, features, quality)
-
         begin = whole(start) * self._norm(geometry)
-        return Given(Means(core, others), begin, self._levels(r, geometry))
+        return Given(refined(means, fused), begin, self._levels(r, geometry))
 
     @torch.inference_mode()
     def _decoded(self, entry: int) -> Tensor:
@@ -415,11 +407,19 @@ def collect(iscs: Iscs, pictures: Iterable[Tensor], size: int) -> Dictionary:
 
 
 class _Way(NamedTuple):
-    """Symbols of a tile with references `r`, and what they cost: bits, and errors in bits."""
+    """Symbols of a tile with references `r`, and what they cost: bits, and errors in bits.
+
+    `more` is 1 if z has what `h_r` adds.
+    """
 
     cost: float
     r: IntArray
+    more: int
     symbols: Symbols
+
+
+def _cost(way: _Way) -> float:
+    return way.cost
 
 
 def _choices(r: IntArray) -> Tensor:

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from codec.models.clc.imitations import imitations
-from codec.models.clc.reference import SQUARES, Reference, choices_of, spread, start_of
-from codec.models.context import Means
+from codec.models.clc.reference import SQUARES, Reference, choices_of, refined, spread, start_of
 from codec.models.iscs.network import IscsConfig, IscsNetwork
-from codec.models.iscs.steps import STEPS
 from codec.models.quantize import WORTH
 from codec.models.trainable import AbstractTrainable, Output
 
@@ -43,20 +41,6 @@ def reference_of(config: ClcConfig) -> Reference:
         keys=config.keys,
         width=config.width,
     )
-
-
-def _given(reference: Reference, means: Means, start: Tensor, references: Tensor) -> Means:
-    """`means` of N tiles that are one block each; see `Reference.fuse`."""
-
-    def core(k: int, features: Tensor, y_norm: Tensor, quality: Tensor) -> Tensor:
-        mean = means.core(k, features, y_norm, quality)
-        return reference.fuse(k, mean, y_norm, features, start, references, quality)
-
-    def others(features: Tensor, core_norm: Tensor, quality: Tensor) -> Tensor:
-        mean = means.others(features, core_norm, quality)
-        return reference.fuse(STEPS, mean, core_norm, features, start, references, quality)
-
-    return Means(core, others)
 
 
 @final
@@ -114,7 +98,13 @@ class ClcNetwork(AbstractTrainable):
         said = iscs.code_z(rest, quality, change.float())
         shift = self.reference.shift(quality) * (spread(choices) > 0)
         said = said._replace(levels=said.levels + shift)
-        coded = iscs.code_y(said, _given(self.reference, iscs.means, start, references))
+
+        def fuse(
+            k: int, mean: Tensor, decoded: Tensor, features: Tensor, quality: Tensor
+        ) -> Tensor:
+            return self.reference.fuse(k, mean, decoded, features, start, references, quality)
+
+        coded = iscs.code_y(said, refined(iscs.means, fuse))
         bits = said.bits + iscs.bits_of(said, coded)
         # Symbols that are there stay; where there are none, the mean is what is decoded.
         error = (said.y - coded.means - coded.symbols.detach()).square().sum((1, 2, 3))

@@ -14,16 +14,30 @@ are over their usual size. A block is 16x16 latents, a reference has one.
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Callable
+from typing import TypeAlias, final
 
 import torch
 from torch import Tensor, nn
 
+from codec.models.context import Means
 from codec.models.hyper import HyperAnalysis
 from codec.models.iscs.steps import STEPS, step_masks
 from codec.models.layers import BottleneckBlock, RateTable
 
-__all__ = ["BLOCK", "SQUARES", "Gate", "Matching", "Reference", "choices_of", "spread", "start_of"]
+__all__ = [
+    "BLOCK",
+    "SQUARES",
+    "Gate",
+    "Matching",
+    "Reference",
+    "choices_of",
+    "refined",
+    "spread",
+    "start_of",
+]
+
+Fuse: TypeAlias = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 BLOCK = 16
 """Latents to a side of what one set of references is for: 256 pixels."""
@@ -32,6 +46,22 @@ SQUARES = 4
 
 FADE = 4.0  # nats that a place one latent further off is thought less of, before training
 SHARE = -3.0  # logit of a share before training
+
+
+def refined(means: Means, fuse: Fuse) -> Means:
+    """`means`, each changed by `fuse(k, mean, decoded, features, quality)`.
+
+    The arguments are those of `Reference.fuse`, of whole tiles.
+    """
+
+    def core(k: int, features: Tensor, y_norm: Tensor, quality: Tensor) -> Tensor:
+        return fuse(k, means.core(k, features, y_norm, quality), y_norm, features, quality)
+
+    def others(features: Tensor, core_norm: Tensor, quality: Tensor) -> Tensor:
+        mean = means.others(features, core_norm, quality)
+        return fuse(STEPS, mean, core_norm, features, quality)
+
+    return Means(core, others)
 
 
 def spread(choices: Tensor) -> Tensor:

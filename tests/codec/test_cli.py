@@ -229,6 +229,7 @@ def test_a_failure_leaves_the_old_output_and_no_other_file(png, stream, run, tmp
     [
         (["encode", "{png}", "{out}", "-q", "101"], 2),
         (["encode", "{png}", "{out}", "-q", "x"], 2),
+        (["encode", "{png}", "{out}", "--resume"], 2),
         (["encode", "{png}", "{out}", "-q", "5", "--target-size", "9"], 2),
         (["encode", "{png}", "{out}", "--target-psnr", "-1"], 2),
         (["encode", "{png}", "{out}", "--target-bpp", "nan"], 2),

@@ -1,5 +1,6 @@
 """`clc` begins as shipped `iscs`, which stays, trains what references add, and ends in a zoo."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,9 @@ def test_a_start_that_does_not_fit_is_refused() -> None:
         fresh(plan(breadth=3), nothing)
     with pytest.raises(UsageError):
         fresh(Recipe("clc/tiny", (), (STAGE,), start="inr"), nothing)
+    whole = replace(STAGE, train="all")
+    with pytest.raises(UsageError, match="entropy"):
+        fresh(replace(plan(), stages=(whole,)), nothing)
 
 
 def test_a_picture_that_a_reference_shows_costs_less_before_any_training() -> None:
@@ -73,6 +77,15 @@ def test_a_picture_that_a_reference_shows_costs_less_before_any_training() -> No
     assert (same - y * network.iscs.gain(quality).exp()).abs().max() < 0.96
 
 
+def test_weights_that_were_not_shipped_are_no_backbone() -> None:
+    network = fresh(plan(), nothing)
+    assert isinstance(network, ClcNetwork)
+    with torch.no_grad():
+        network.iscs.g_a.down.weight += 1
+    with pytest.raises(UsageError, match="shipped"):
+        export_clc.freeze_reference(network, photos(1))
+
+
 def test_clc_trains_and_its_weights_code(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +94,8 @@ def test_clc_trains_and_its_weights_code(
     lines = [line for line in text.splitlines() if not line.startswith("network")]
     lines = [line.replace("crop = 64", "crop = 256") for line in lines]
     text = "\n".join(["network = { width = 8, keys = 4 }", 'start = "iscs/small"', *lines])
-    recipe.write_text(text.replace("iscs/tiny", "clc/tiny"))
+    text = text.replace("iscs/tiny", "clc/tiny").replace('"all"', '"entropy"')
+    recipe.write_text(text)
     zoo = tmp_path / "zoo"
     zoo.mkdir()
     (zoo / "manifest.json").write_text("[]")
