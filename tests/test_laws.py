@@ -325,9 +325,10 @@ GOLDEN = {
     "groups-tiles": (lambda: photo(40, 1100), 10),
     "groups-grey": (lambda: photo(70, 33)[:, :, 0], 100),
     "further-photo": (lambda: photo(96, 130), 50),
+    "more-photo": (lambda: photo(96, 130), 50),
     "references": (shown, 40),
 }
-ONLY_OF = {"groups": "iscs", "further": "iscs", "references": "clc"}
+ONLY_OF = {"groups": "iscs", "further": "iscs", "more": "iscs", "references": "clc"}
 
 
 @pytest.mark.parametrize(
