@@ -42,7 +42,9 @@ from codec.entropy import BitCounter, Decoder, Method
 from codec.metrics import bd_rate, psnr
 from codec.models.clc import Clc
 from codec.models.clc.codec import WIDTH
+from codec.registry import family_by_name
 from codec.tiling import geometry_of
+from codec.weights import SHIPPED
 
 QUALITIES = (15, 35, 55, 75)
 CLIP = "carphone_pristine.mp4"
@@ -92,7 +94,7 @@ def rows_of(
     model = codec.load_model("clc", device="cpu")
     retrieved = model if known is None else with_dictionary(model, known)
     ways = {
-        "none": codec.load_model("iscs", device="cpu"),
+        "none": backbone_of(model),
         "random": shuffled(retrieved),
         "retrieved": retrieved,
         "retrieved, nothing trained": untrained(retrieved),
@@ -178,6 +180,14 @@ def with_dictionary(model: Model, pictures: Sequence[Picture]) -> Model:
         file = Path(folder) / "domain.dict"
         file.write_bytes(build(Path(folder), model, size=1024, name="domain", max_pixels=limit))
         return model.given(read_dictionary(file))
+
+
+def backbone_of(model: Model) -> Model:
+    """The `iscs` that `model` is built on."""
+    assert isinstance(model.family, Clc)
+    wanted = model.family.backbone
+    entry = next(entry for entry in SHIPPED.manifest() if entry.sha256 == wanted)
+    return Model(entry, SHIPPED.load(entry), family_by_name("iscs").id, model.device)
 
 
 def shuffled(model: Model) -> Model:
