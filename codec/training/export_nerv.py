@@ -1,6 +1,6 @@
 """From a variant of `nerv` to a weight file: make the tables, write, list.
 
-    python -m codec.training.export_nerv boost nerv/base
+    python -m codec.training.export_nerv light nerv/light
 
 Nothing is trained: networks are in streams. Knows no file of the zoo but the one it adds.
 """

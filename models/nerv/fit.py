@@ -26,7 +26,7 @@ from codec.models.quantize import add_noise, round_ste
 
 __all__ = ["fit"]
 
-RATES = (4e-3, 1e-2, 1e-2)  # per step, of weights, embeddings, and log2 of steps
+RATES = (8e-3, 2e-2, 1e-2)  # per step, of weights, embeddings, and log2 of steps
 RATE_END = 0.01
 WARM_UP = 0.05  # of the time
 IN_FLOATS = 0.25  # of the time

@@ -49,6 +49,7 @@ VARIANTS = {
         Variant("scrb", residual=True, skip=False, boost=False),
         Variant("nerv++", residual=True, skip=True, boost=False),
         Variant("boost", residual=True, skip=True, boost=True),
+        Variant("light", residual=False, skip=False, boost=True),
     )
 }
 
@@ -128,7 +129,7 @@ class Layout:
                 layer(f"{number}.project", after, before, 1, 1)
                 before = after
             if self.variant.boost:
-                found[f"{number}.affine.weight"] = (2 * after, HIDDEN)
+                found[f"{number}.affine.weight"] = (2 * before, HIDDEN)
             layer(f"{number}.up", after * stride**2, before, 3, 3)
             for place in ("before", "behind") if self.variant.residual else ():
                 layer(f"{number}.{place}.space", after, 1, 3, 3)

@@ -48,7 +48,7 @@ def test_encoding_says_what_it_made(source, tmp_path, capsys):
     assert said["bytes"] == target.stat().st_size
     assert said["bpp"] == pytest.approx(info["bpp"])
     assert (said["width"], said["height"], said["frames"]) == (56, 40, FRAMES)
-    assert (said["model"], said["quality"]) == ("nerv/base", 60)
+    assert (said["model"], said["quality"]) == ("nerv/light", 60)
     assert said["model_id"] == info["model_id"]
     assert set(said["seconds"]) == {"load", "transform", "entropy", "total"}
 

@@ -10,8 +10,8 @@ def draw(weights, variant, strides, embedding, t, frames):
 
     `weights` by name; `embedding` is `(E, h, w)`, or for variants without any the grid `(h, w)`.
     """
-    boost = variant == "boost"
-    residual, skip = variant != "nerv", variant in ("nerv++", "boost")
+    boost = variant in ("boost", "light")
+    residual, skip = variant not in ("nerv", "light"), variant in ("nerv++", "boost")
     active = np.sin if boost else silu
     k = np.arange(40)
     angles = np.pi * 1.25**k * t / frames

@@ -20,7 +20,7 @@ def test_a_weight_file_holds_its_variant_and_tables(tmp_path, variant):
 
 
 def test_what_ships_is_what_is_exported_now(tmp_path):
-    for variant, name in (("boost", "nerv/base"), ("nerv++", "nerv/plus")):
+    for variant, name in (("boost", "nerv/base"), ("nerv++", "nerv/plus"), ("light", "nerv/light")):
         export(variant, name, tmp_path)
         assert Zoo(tmp_path).find(name).sha256 == SHIPPED.find(name).sha256
-    assert SHIPPED.find("nerv").name == "nerv/base"
+    assert SHIPPED.find("nerv").name == "nerv/light"
