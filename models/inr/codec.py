@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import final
 
@@ -30,12 +30,14 @@ from codec.models.inr.syntax import Networks, code_networks
 from codec.models.inr.tables import PHASES, PRECISION, PRIOR, SCALES
 from codec.models.layers import QUALITY_MAX
 
-__all__ = ["Inr", "iterations_of", "lmbda_of"]
+__all__ = ["Inr", "evaluations_after", "iterations_of", "lmbda_of"]
 
 
 SMALL = 1 << 14  # pixels
+LARGE = 1 << 18  # pixels: above, a larger network pays
 ITERATIONS = (120, 10_000)  # of efforts 0 and 9
 LMBDA = (3e-2, 8e-5)  # at qualities 0 and 100
+EVALUATIONS = (40, 1000)  # of what networks cost as they are rounded, at least and at most
 
 
 def lmbda_of(quality: int) -> float:
@@ -46,6 +48,11 @@ def lmbda_of(quality: int) -> float:
 def iterations_of(effort: int) -> int:
     """Steps of a fit: 120 take some 20 seconds of two cores for 768 x 512 pixels."""
     return round(ITERATIONS[0] * math.pow(ITERATIONS[1] / ITERATIONS[0], effort / 9))
+
+
+def evaluations_after(steps: int) -> int:
+    """How often costs are looked at as networks are rounded: a twentieth of the fit's time."""
+    return min(max(EVALUATIONS[0], steps // 5), EVALUATIONS[1])
 
 
 @final
@@ -133,8 +140,7 @@ class Inr(AbstractFamily):
 
         x = x[:, :, halo.top :, halo.left :][:, :, : geometry.height, : geometry.width]
         x, lmbda = x.to(self._device), lmbda_of(geometry.quality)
-        away = [abs(math.log(prior.lmbda / lmbda)) for prior in self.priors]
-        number = away.index(min(away))
+        number = self._prior_for(lmbda, x[0, 0].numel())
         prior = self.priors[number]
         start = floats(prior.values, self._device)
         if not any(value.any() for value in prior.values.values()):  # nothing to follow downhill
@@ -153,8 +159,27 @@ class Inr(AbstractFamily):
                 interrupted=search.interrupted,
                 watch=watch,
             )
-            found.append(self.written(x, fit.grids, fit.parameters, prior=number, lmbda=lmbda))
+            stopped = search.interrupted is not None and search.interrupted.is_set()
+            symbols = self.written(
+                x,
+                fit.grids,
+                fit.parameters,
+                prior=number,
+                lmbda=lmbda,
+                evaluations=EVALUATIONS[0] if stopped else evaluations_after(fit.steps),
+            )
+            found.append(symbols)
         return min(found, key=lambda symbols: self._cost(x, symbols, geometry, lmbda))
+
+    def _prior_for(self, lmbda: float, pixels: int) -> int:
+        """The nearest by lambda of the preset that is worth its bits: larger pictures want more."""
+        nearest = self._nearest(lmbda * min(1.0, (LARGE / pixels) ** 2), range(len(self.priors)))
+        preset = self.priors[nearest].preset
+        alike = [n for n, prior in enumerate(self.priors) if prior.preset == preset]
+        return self._nearest(lmbda, alike)
+
+    def _nearest(self, lmbda: float, numbers: Iterable[int]) -> int:
+        return min(numbers, key=lambda n: abs(math.log(self.priors[n].lmbda / lmbda)))
 
     def _cost(self, x: Tensor, symbols: Symbols, geometry: TileGeometry, lmbda: float) -> float:
         """What was minimised, of real bits and of the decoder's pixels."""
@@ -172,7 +197,7 @@ class Inr(AbstractFamily):
         *,
         prior: int,
         lmbda: float,
-        evaluations: int = 40,
+        evaluations: int = EVALUATIONS[0],
     ) -> Symbols:
         """The symbols of a fitted picture: its latents as they are, its networks in chosen steps.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from types import ModuleType
 from typing import final
@@ -42,10 +42,17 @@ HURRIED = 30  # steps of a fit that is asked for after an interrupt
 @final
 @dataclass(frozen=True)
 class Fit:
-    """What was found: rounded latents in the order of `GRIDS`, `(B, h, w)` each, and networks."""
+    """What was found.
+
+    Attributes:
+        grids: rounded latents in the order of `GRIDS`, `(B, h, w)` each.
+        parameters: of the networks.
+        steps: that were made.
+    """
 
     grids: list[Tensor]
     parameters: dict[str, Tensor]
+    steps: int
 
 
 @final
@@ -98,7 +105,7 @@ def overfit(
     if interrupted is not None and interrupted.is_set():
         iterations = min(iterations, HURRIED)
     started = time.monotonic()
-    share = 0.0
+    share, steps = 0.0, 0
     for number in range(iterations):
         try:
             share = max(number / iterations, (time.monotonic() - started) / seconds)
@@ -109,13 +116,14 @@ def overfit(
             fit.step(min(1.0, share / (1 - ROUNDED)))
             if learn and number % TURN_STEPS == 0:
                 fit.networks.turn()
+            steps += 1
         except KeyboardInterrupt:
             if interrupted is None:
                 raise
             interrupted.set()
             break
     watch(fit.check(1.0))
-    return fit.best
+    return replace(fit.best, steps=steps)
 
 
 @final
@@ -161,6 +169,7 @@ class _Descent:
         self.best = Fit(
             [torch.zeros_like(grid) for grid in self._grids],
             {name: value.detach().clone() for name, value in self._parameters.items()},
+            steps=0,
         )
         self._least = torch.full((batch,), math.inf, device=device)
 

@@ -2,7 +2,8 @@
 
 Greedy, as in Cool-chic: group by group the exponent at which cost and bits are least together,
 with all groups before at theirs and all groups after unrounded. Whether the prior is good enough as
-it is is asked for whole groups, and then for single tensors, the dearest first.
+it is is asked for whole groups, and then for single tensors, the dearest first. At last single
+integers move by one where that costs less, to 0 in one pass and from it in the next.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from codec.entropy import IntArray, Tables, code_lengths
 from codec.models.inr.parameters import (
     GROUPS,
+    Q_MAX,
     Deltas,
     Prior,
     Values,
@@ -82,7 +84,8 @@ def choose_steps(
         bits_worth: what a bit of the networks costs.
         tables: of `laplace_tables`.
         device: of the networks.
-        evaluations: how often costs may be asked for, at least once for each of 7 groups.
+        evaluations: how often costs may be asked for, at least once for each of 7 groups; what the
+            search for steps leaves goes into single integers.
     """
     costs = {"rate": rate, "distortion": distortion}
     return _Search(values, prior, costs, bits_worth, tables, device).run(evaluations)
@@ -120,6 +123,10 @@ class _Search:
             spare += self._left
         self._left = spare
         self._skip_tensors()
+        idle, direction = 0, -1
+        while self._left and idle < 2:  # neither direction is any good
+            idle = 0 if self._nudge(direction) else idle + 1
+            direction = -direction
         scales = {name: best_scale(q, self._tables)[0] for name, q in self._q.items()}
         return Deltas(self._exponents, scales, self._q)
 
@@ -145,6 +152,18 @@ class _Search:
         for name in sorted(self._bits, key=lambda name: -self._bits[name]):
             if self._bits[name]:
                 self._attempt({name: np.zeros_like(self._q[name])}, self._exponents[group_of(name)])
+
+    def _nudge(self, direction: int) -> bool:
+        """Try to move every integer that is not 0 by one, the small ones first; whether any did."""
+        moved = False
+        for name in self._q:
+            for place in np.argsort(np.abs(self._q[name]), axis=None, kind="stable"):
+                q = self._q[name].copy()
+                value = int(q.reshape(-1)[place])
+                if 0 < abs(value) < Q_MAX:
+                    q.reshape(-1)[place] += direction * np.sign(value)
+                    moved |= self._attempt({name: q}, self._exponents[group_of(name)])
+        return moved
 
     def _attempt(self, q: Mapping[str, IntArray], k: int) -> bool:
         """Take over tensors of one group if that is better than what is there; whether it was."""

@@ -9,7 +9,7 @@ from codec.entropy import BitCounter, Decoder, Encoder, Silence
 from codec.errors import BitstreamError, CodecError
 from codec.models.base import Halo, Search, TileGeometry
 from codec.models.inr import Inr
-from codec.models.inr.codec import iterations_of, lmbda_of
+from codec.models.inr.codec import evaluations_after, iterations_of, lmbda_of
 from codec.models.inr.layout import PRESETS, grid_sizes
 from codec.models.inr.network import synthesise, upsample
 from codec.models.inr.parameters import GROUPS, Deltas, floats
@@ -210,3 +210,20 @@ def test_a_bit_is_worth_less_at_higher_quality():
     assert [lmbda_of(0), lmbda_of(50), lmbda_of(100)] == pytest.approx(
         [3e-2, (3e-2 * 8e-5) ** 0.5, 8e-5]
     )
+
+
+def test_larger_pictures_get_networks_that_are_no_smaller():
+    shipped = SHIPPED.load(SHIPPED.find("inr"))
+    sizes = [preset.width for preset in PRESETS]
+    for quality in range(0, 101, 5):
+        chosen = [
+            shipped.priors[shipped._prior_for(lmbda_of(quality), pixels)].preset.width
+            for pixels in (1, 1 << 18, 400_000, 1 << 24)
+        ]
+        assert chosen[0] == chosen[1] <= chosen[2] <= chosen[3] == sizes[-1]
+
+
+def test_longer_fits_are_rounded_with_more_care():
+    counts = [evaluations_after(steps) for steps in (0, 120, 2_000, 10_000, 1 << 30)]
+    assert counts == sorted(counts)
+    assert counts[0] == counts[1] < counts[2] < counts[4]

@@ -168,6 +168,24 @@ def test_costs_are_asked_for_no_more_often_than_allowed(evaluations):
     assert set(found.q) == set(shapes(PRESET))
 
 
+def test_more_questions_give_networks_that_cost_less():
+    target, worth = noise(), 1e-3
+
+    def total(evaluations):
+        found, _ = search(target, ZERO, worth=worth, evaluations=evaluations)
+        values = found.values(ZERO)
+        error = sum(np.square(values[name] - target[name]).sum() for name in target)
+        return error + worth * sum(best_scale(q, TABLES)[1] for q in found.q.values())
+
+    steps_alone, some, all_of_them = (total(evaluations) for evaluations in (30, 200, 4000))
+    assert all_of_them < some < steps_alone
+
+
+def test_integers_move_until_neither_direction_is_any_good():
+    _, asked = search(noise(), ZERO, worth=1e-3, evaluations=1_000_000)
+    assert asked < 20_000
+
+
 def test_a_cost_that_is_no_number_leaves_the_prior():
     found = choose_steps(
         noise(),
