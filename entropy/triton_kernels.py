@@ -54,8 +54,8 @@ def decode(  # type: ignore[no-untyped-def]
     indexes,
     ends,
     out,
-    WIDTH: tl.constexpr,  # noqa: N803
-    BUCKETS_LOG2: tl.constexpr,  # noqa: N803
+    WIDTH: tl.constexpr,
+    BUCKETS_LOG2: tl.constexpr,
 ):
     """`kernels.decode`: an operation for each of `indexes`, which are in their range."""
     p = tl.program_id(0)
@@ -99,7 +99,7 @@ def decode_bits(  # type: ignore[no-untyped-def]
     bits,
     ends,
     out,
-    WIDTH: tl.constexpr,  # noqa: N803
+    WIDTH: tl.constexpr,
 ):
     """`kernels.decode_bits`: a uniform number of 1..16 bits for each of `bits`."""
     p = tl.program_id(0)

@@ -16,7 +16,7 @@ from tests.entropy.test_coder import INDEXES, PLAIN, SYMBOLS, million
 # With TRITON_INTERPRET=0 the same laws run on a GPU.
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LANES = st.sampled_from([0, 1, 3, 5, 10])
-FEW = settings(max_examples=25, deadline=None)  # each operation takes about a millisecond
+FEW = settings(max_examples=15, deadline=None)  # each operation takes about a millisecond
 
 
 def on_device(values):
