@@ -41,7 +41,7 @@ def _advance(x, start, freq, todo, words, place, limit):  # type: ignore[no-unty
     return tl.where(todo, advanced, x), place + tl.sum(due.to(tl.int32), 0)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def decode(  # type: ignore[no-untyped-def]
     words,
     limits,
@@ -88,7 +88,7 @@ def decode(  # type: ignore[no-untyped-def]
     tl.store(ks + p, k + end - first)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def decode_bits(  # type: ignore[no-untyped-def]
     words,
     limits,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from codec.entropy import Decoder, Method
 from codec.entropy.device import RansBatch
+from codec.entropy.rans import _encoded
 from codec.errors import BitstreamError
 from tests.entropy import reference
 from tests.entropy.strategies import calls
@@ -121,12 +122,24 @@ def test_one_damaged_stream_is_told_of_a_batch(damaged, cut, message):
         decoded(streams, [(PLAIN, [INDEXES, INDEXES])])
 
 
-def test_words_left_over_and_wrong_ends_are_refused():
+def test_words_left_over_are_refused():
     stream = reference.rans_encode([(PLAIN, INDEXES, SYMBOLS)], 0)
     with pytest.raises(BitstreamError, match="stream 1: 2 bytes are left over"):
         decoded([stream, stream + b"\0\0"], [(PLAIN, [INDEXES, INDEXES])])
-    with pytest.raises(BitstreamError, match="left over|does not end"):
-        decoded([stream], [(PLAIN, [INDEXES[:-2]])])
+
+
+def test_a_state_that_no_encoder_begins_with_is_refused():
+    stream = bytearray(reference.rans_encode([(PLAIN, INDEXES[:1], SYMBOLS[:1])], 0))
+    stream[1] ^= 1  # the same symbol, one place beside
+    with pytest.raises(BitstreamError, match="stream 0: damaged"):
+        decoded([bytes(stream)], [(PLAIN, [INDEXES[:1]])])
+
+
+def test_an_escape_of_more_than_22_bits_is_refused():
+    escape, length_23 = 4092 << 4 << 16 | 4 << 4, 23 << 11 << 16 | 1 << 11
+    stream = _encoded([np.array([escape, length_23], np.uint32)], 0)
+    with pytest.raises(BitstreamError, match="at most 22 bits, got 23"):
+        decoded([stream], [(PLAIN, [INDEXES[:1]])])
 
 
 @pytest.mark.parametrize(
