@@ -428,10 +428,10 @@ def test_a_batch_is_its_streams_one_by_one(zoo):
         assert torch.equal(x_hat, codec.decode(stream, as_tensor=True, device="cpu", zoo=zoo))
 
 
-@pytest.mark.parametrize("mode", sorted(MODES))
+@pytest.mark.parametrize("mode", [*MODES, *KEYED])
 def test_a_tensor_is_the_levels_of_the_array(mode, zoo):
     data = codec.encode(image_of_mode(mode), quality=40, model="toy", zoo=zoo)
-    decoded = decode_stream(data, DecodeOptions(zoo=zoo), watch=Stopwatch()).picture
+    decoded = api.decode_stream(data, api.DecodeOptions(zoo=zoo), watch=Stopwatch()).picture
     array = np.atleast_3d(decoded.to_array()).astype(np.float32)
     wanted = torch.from_numpy(array).permute(2, 0, 1) / (2**decoded.bit_depth - 1)
     assert torch.equal(codec.decode(data, as_tensor=True, device="cpu", zoo=zoo), wanted)
