@@ -8,7 +8,7 @@ when the device is idle, so their sum is above the time of the whole, which is m
 With `--device cpu` it rehearses itself, also with small sizes. Triton's interpreter
 (`TRITON_INTERPRET=1`) is for trying this script out: its milliseconds of rANS mean nothing.
 
-`symbols` is for how many pictures the Triton kernel gave the symbols of the CPU: all, or it fails.
+rANS by the device is compared with what was encoded, and ends the run if one symbol differs.
 Ceilings are measured here: bytes copied on the device, and multiplications of a large matrix.
 """
 
@@ -31,7 +31,8 @@ from PIL import Image
 import codec
 from codec.benchmark.provenance import origin
 from codec.bitstream import unpack, unpack_streams
-from codec.entropy import Decoder, Encoder, Method, gaussian_tables
+from codec.entropy import Decoder, Encoder, IntArray, Method, Tables, gaussian_tables
+from codec.entropy.device import RansBatch
 from codec.entropy.rans import _encoded
 from codec.errors import BitstreamError
 from codec.models.base import AbstractFamily
@@ -139,10 +140,24 @@ def pictures(bench: Bench, photo: Any, sizes: list[tuple[int, int]], batches: li
     return rows
 
 
+def read_on_device(streams: list[bytes], tables: Tables, indexes: torch.Tensor) -> torch.Tensor:
+    """The symbols of streams of as many symbols each, all together."""
+    batch = RansBatch(streams, indexes.device)
+    found = batch.code(tables, indexes, [len(indexes) // len(streams)] * len(streams))
+    batch.finish()
+    return found
+
+
+def read_on_cpu(streams: list[bytes], tables: Tables, indexes: IntArray) -> None:
+    """The same of the CPU's decoder, one after the other."""
+    for stream in streams:
+        decoder = Decoder({"y": stream})
+        decoder.open("y", Method.RANS).code(None, tables, indexes)
+        decoder.finish()
+
+
 def rans(bench: Bench, counts: list[int]) -> Any:
     """Milliseconds for some streams of many symbols, by lanes; and what the lanes cost."""
-    from codec.entropy.device import RansBatch
-
     generator = np.random.default_rng(5)
     symbols_each = SYMBOLS if bench.device.type == "cuda" else 2000
     tables = gaussian_tables(SCALES, 16)
@@ -156,29 +171,18 @@ def rans(bench: Bench, counts: list[int]) -> Any:
         stream = _encoded(writer._ops, lanes_log2)  # type: ignore[attr-defined]
         for count in counts:
             every = torch.from_numpy(np.tile(indexes, count)).to(bench.device)
-            found: list[Any] = []
-
-            def on_device(stream: bytes = stream, count: int = count, every: Any = every) -> None:
-                batch = RansBatch([stream] * count, bench.device)
-                found[:] = [batch.code(tables, every, [len(indexes)] * count)]
-                batch.finish()
-
-            def on_cpu(stream: bytes = stream, count: int = count) -> None:
-                for _ in range(count):
-                    decoder = Decoder({"y": stream})
-                    decoder.open("y", Method.RANS).code(None, tables, indexes)
-                    decoder.finish()
-
+            on_device = partial(read_on_device, [stream] * count, tables, every)
+            found = on_device().cpu().numpy()
+            if not np.array_equal(found, np.tile(symbols, count)):
+                raise BitstreamError("the device decodes other symbols than were encoded")
             row = {
                 "lanes": 1 << lanes_log2,
                 "streams": count,
                 "symbols": symbols_each,
                 "bytes": len(stream),
                 "device_ms": bench.ms(on_device),
-                "cpu_ms": bench.ms(on_cpu),
+                "cpu_ms": bench.ms(partial(read_on_cpu, [stream] * count, tables, indexes)),
             }
-            if not np.array_equal(found[0].cpu().numpy(), np.tile(symbols, count)):
-                raise BitstreamError("the device decodes other symbols than were encoded")
             rows.append(row)
             print(json.dumps(row), flush=True)
     return rows
