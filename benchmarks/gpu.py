@@ -110,6 +110,13 @@ class Bench:
             timed("download", levels.cpu)
 
 
+def moved(stream: bytes, device: str) -> dict[str, float]:
+    """What half precision does to a picture: the most levels of 255, the share of samples."""
+    whole, half = (codec.decode_batch([stream], device=device, half=half) for half in (False, True))
+    levels = ((whole - half).abs() * 255).round()
+    return {"levels": int(levels.max()), "share": float((levels > 0).float().mean())}
+
+
 def pictures(bench: Bench, photo: Any, sizes: list[tuple[int, int]], batches: list[int]) -> Any:
     """Stages, and the whole, of each size and batch."""
     model = codec.load_model("iscs", device=str(bench.device))
@@ -130,6 +137,7 @@ def pictures(bench: Bench, photo: Any, sizes: list[tuple[int, int]], batches: li
                     "batch": batch,
                     "bytes": len(stream),
                     "stages_ms": bench.stages(streams, model.family),
+                    "half": moved(stream, str(bench.device)),
                     "whole_ms": whole,
                     "pictures_per_second": {
                         name: 1000 * batch / value for name, value in whole.items()

@@ -83,7 +83,7 @@ class AbstractAutoencoder(AbstractFamily):
         halved.network = copy.copy(self.network)
         # A module keeps its parts in a dictionary of its own, which a shallow copy shares.
         halved.network._modules = dict(self.network._modules)
-        # Not bfloat16, which was measured to move pixels by three levels.
+        # Not bfloat16, which moves pixels by more.
         halved.network.g_s = copy.deepcopy(self.network.g_s).half()
         return halved
 
