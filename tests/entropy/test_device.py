@@ -122,6 +122,20 @@ def test_one_damaged_stream_is_told_of_a_batch(damaged, cut, message):
         decoded(streams, [(PLAIN, [INDEXES, INDEXES])])
 
 
+def test_words_that_are_missing_are_zeros_and_not_those_of_the_next_stream():
+    # What is read instead says how many more are wanted, which is all that comes out of it.
+    tables, indexes, symbols = (
+        part if number == 0 else part[:400] for number, part in enumerate(million())
+    )
+    stream = reference.rans_encode([(tables, indexes, symbols)], 3)
+    for cut in range(2, 60, 8):
+        with pytest.raises(BitstreamError) as told:
+            Decoder({"y": stream[:-cut]}).open("y", Method.RANS).code(None, tables, indexes)
+        wanted = str(told.value).removeprefix("rANS stream: ")
+        with pytest.raises(BitstreamError, match=f"stream 0: {wanted}"):
+            decoded([stream[:-cut], stream], [(tables, [indexes, indexes])])
+
+
 def test_words_left_over_are_refused():
     stream = reference.rans_encode([(PLAIN, INDEXES, SYMBOLS)], 0)
     with pytest.raises(BitstreamError, match="stream 1: 2 bytes are left over"):
