@@ -1,5 +1,10 @@
 """Laws of the decoder for a GPU, in Triton's interpreter, which conftest.py asks for."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -170,3 +175,41 @@ def test_indexes_and_counts_that_do_not_fit_are_refused(indexes, counts, message
     batch = RansBatch([reference.rans_encode([(PLAIN, INDEXES, SYMBOLS)], 0)], DEVICE)
     with pytest.raises(ValueError, match=message):
         batch.code(PLAIN, on_device(indexes), counts)
+
+
+COMPILE = """
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from codec.entropy import triton_kernels
+
+batch = dict(words="*u16", limits="*i64", lanes="*i32", places="*i64", states="*i64", ks="*i64")
+ends = dict(ends="*i64", out="*i32")
+search = dict(entries="*i64", firsts="*i32", indexes="*i32")
+for width in (1, 32, 1024):
+    for name, own, sizes in (
+        ("decode", search, {"WIDTH": width, "BUCKETS_LOG2": 10}),
+        ("decode_bits", {"bits": "*i32"}, {"WIDTH": width}),
+    ):
+        types = {**batch, **own, **ends, **dict.fromkeys(sizes, "constexpr")}
+        source = ASTSource(getattr(triton_kernels, name), types, constexprs=sizes)
+        target = GPUTarget("cuda", 90, 32)
+        made = compile(source, target=target, options={"num_warps": max(1, width // 32)})
+        assert made.asm["cubin"]
+"""
+
+
+def test_the_kernels_compile_for_a_gpu_where_there_is_none(tmp_path):
+    # The interpreter takes more than the compiler does.
+    environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", COMPILE], cwd=root, env=environment, check=True)
+
+
+def test_importing_the_package_loads_no_triton():
+    program = "import sys, codec.api, codec.engine, codec.entropy.device; print(*sys.modules)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, check=True, capture_output=True, text=True
+    )
+    assert "triton" not in done.stdout.split()
