@@ -68,7 +68,7 @@ class TimedDecoder(AbstractCoder, AbstractStream):
         self.ms = 0.0
 
     def open(self, name: str, method: Method) -> AbstractStream:
-        """See `AbstractCoder.open`; of `iscs`, a stream is read to its end before the next opens."""
+        """See `AbstractCoder.open`; `iscs` reads a stream to its end before it opens the next."""
         self.stream = self.decoder.open(name, method)
         return self
 
