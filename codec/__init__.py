@@ -18,6 +18,7 @@ from codec.errors import UsageError as UsageError
 
 if TYPE_CHECKING:
     from codec.api import decode as decode
+    from codec.api import decode_batch as decode_batch
     from codec.api import decode_video as decode_video
     from codec.api import encode as encode
     from codec.api import info as info
@@ -32,6 +33,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "decode",
+    "decode_batch",
     "decode_video",
     "encode",
     "info",
@@ -43,7 +45,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     # Loading `codec.api` pulls in the models; `import codec.bitstream` must stay cheap (PEP 562).
-    if name in ("decode", "decode_video", "encode", "info", "load_model"):
+    if name in ("decode", "decode_batch", "decode_video", "encode", "info", "load_model"):
         from codec import api
 
         return getattr(api, name)

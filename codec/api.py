@@ -6,7 +6,7 @@ Everything heavy is imported where it is used, so that `info` needs neither torc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -53,6 +53,7 @@ __all__ = [
     "OpenVideo",
     "codes_videos",
     "decode",
+    "decode_batch",
     "decode_stream",
     "decode_video",
     "encode",
@@ -161,6 +162,7 @@ class DecodeOptions:
     """How to decode; `decode` says what each means."""
 
     device: str = "auto"
+    half: bool = False
     layers: int | None = None
     region: tuple[int, int, int, int] | None = None
     frames: tuple[int, int] | None = None
@@ -331,15 +333,42 @@ def decode(
         max_pixels=max_pixels,
         zoo=zoo,
     )
-    decoded = decode_stream(stream, options, watch=Stopwatch())
-    picture = decoded.picture
     if as_tensor:
-        import torch
-
-        samples = torch.from_numpy(picture.to_array().astype("float32"))
-        planes = samples[None] if samples.dim() == 2 else samples.permute(2, 0, 1)
-        return planes.to(decoded.device).div(2**picture.bit_depth - 1)
+        return _decode_tensors([stream], options)[0]
+    picture = decode_stream(stream, options, watch=Stopwatch()).picture
     return picture.to_image() if picture.bit_depth == 8 else picture.to_array()
+
+
+def decode_batch(
+    streams: Sequence[bytes | str | Path],
+    *,
+    device: str = "auto",
+    half: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    zoo: Zoo = SHIPPED,
+) -> torch.Tensor:
+    """Decompress images of one size, mode, model and quality, together.
+
+    Args:
+        streams: at least one, or the paths of files that hold them.
+        device: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        half: turn latents into pixels in half precision, which moves a pixel by at most one level
+            of 255; for a GPU, since a CPU takes longer.
+        max_pixels: batches that claim more in all are refused.
+        zoo: where weights come from.
+
+    Returns:
+        `(N, C, H, W)` float32 in [0, 1] on the device: one by one, what `decode` gives as a tensor.
+
+    Raises:
+        BitstreamError: one of the streams is damaged, truncated or not ours.
+        ModelError: the weights or the dictionary that made one are missing or altered.
+        LimitError: they claim too many pixels.
+        UsageError: their headers differ, there is none, or it is of a video.
+    """
+    read = [data if isinstance(data, bytes) else read_bytes(data) for data in streams]
+    options = DecodeOptions(device=device, half=half, max_pixels=max_pixels, zoo=zoo)
+    return _decode_tensors(read, options)
 
 
 def decode_video(
@@ -566,10 +595,27 @@ def decode_stream(
     with watch.part("load"):
         from codec import engine
 
-        model = engine.model_of(container.header, options.zoo, options.device)
+        model = engine.model_of(container.header, options.zoo, options.device, half=options.half)
         model = _given(model, options.dictionary)
     return engine.decode_picture(
         container, model, window, layers=options.layers, watch=watch, progress=progress
+    )
+
+
+def _decode_tensors(streams: Sequence[bytes], options: DecodeOptions) -> torch.Tensor:
+    """`decode_batch` with all options of one image."""
+    if not streams:
+        raise UsageError("batch: want one stream at least, got none")
+    limits = Limits(max_pixels=options.max_pixels // len(streams))
+    containers = [_unpack(stream, Kind.IMAGE, limits, options) for stream in streams]
+    header = containers[0].header
+    from codec import engine
+
+    model = _given(
+        engine.model_of(header, options.zoo, options.device, half=options.half), options.dictionary
+    )
+    return engine.decode_tensors(
+        containers, model, options.window(header), layers=options.layers, watch=Stopwatch()
     )
 
 

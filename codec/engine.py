@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import final
@@ -49,6 +49,7 @@ __all__ = [
     "Rate",
     "SymbolDigest",
     "decode_picture",
+    "decode_tensors",
     "device_of",
     "encode_picture",
     "find_model",
@@ -173,10 +174,11 @@ class Model:
         container = unpack(stream)
         if not self.made(container.header):
             raise ModelError(f"the stream was not made by {self.entry.name}")
-        model, header = self.reading(container), container.header
+        header = container.header
         x = torch.empty(1, 3, header.height, header.width, device=self.device)
         watch = Stopwatch()
-        tiles = _decode_tiles(container, model, _whole(header), None, SymbolDigest(), watch, unseen)
+        digest = SymbolDigest()
+        tiles = _decode_tiles([container], self, _whole(header), None, digest, watch, unseen)
         for box, x_hat in tiles:
             rows, columns = _rows_columns(box)
             x[:, :, rows, columns] = torch.nan_to_num(x_hat).clamp(0, 1)
@@ -200,13 +202,13 @@ class Model:
 
 def find_model(name: str, zoo: Zoo, device: str) -> Model:
     """The model called `family` or `family/variant`, on `device`: auto, cpu, cuda, cuda:1, ..."""
-    return _load(zoo, zoo.find(name).sha256, device_of(device))
+    return _load(zoo, zoo.find(name).sha256, device_of(device), half=False)
 
 
-def model_of(header: Header, zoo: Zoo, device: str) -> Model:
-    """The model that made a stream."""
+def model_of(header: Header, zoo: Zoo, device: str, *, half: bool = False) -> Model:
+    """The model that made a stream; `half` as `AbstractFamily.halved` says."""
     family = family_by_id(header.family, zoo.families)
-    return _load(zoo, zoo.find_by_id(family, header.model_id).sha256, device_of(device))
+    return _load(zoo, zoo.find_by_id(family, header.model_id).sha256, device_of(device), half)
 
 
 def encode_picture(
@@ -284,16 +286,14 @@ def decode_picture(
         BitstreamError: a payload is damaged, or cut before its first tile's first layer is whole.
         ModelError: it needs another dictionary than the model has.
     """
-    if layers is not None and not 0 <= layers <= model.family.layers:
-        raise UsageError(f"layers: want 0 to {model.family.layers} of this stream, got {layers}")
-    model = model.reading(container)
+    _check_layers(layers, model)
     side = read_side(container)
     peak = 2**side.bit_depth - 1
     colour: Samples = np.empty(
         (window.height, window.width, side.channels), np.uint8 if peak == 255 else np.uint16
     )
     digest = SymbolDigest()
-    tiles = _decode_tiles(container, model, window, layers, digest, watch, progress)
+    tiles = _decode_tiles([container], model, window, layers, digest, watch, progress)
     for box, x_hat in tiles:
         here, there = _overlap(box, window)
         with watch.part("transform"):
@@ -302,11 +302,52 @@ def decode_picture(
     return Decoded(_cropped(side, window).picture(colour), digest.hexdigest(), model.device)
 
 
+def decode_tensors(
+    containers: Sequence[Container],
+    model: Model,
+    window: Box,
+    *,
+    layers: int | None = None,
+    watch: Stopwatch,
+) -> Tensor:
+    """What lies in `window` of pictures with equal headers, without a way through the host.
+
+    Returns:
+        `(N, C, height, width)` float32 in [0, 1] on the model's device: the levels that
+        `decode_picture` gives, grey or RGB, and alpha if they have one.
+
+    Raises:
+        UsageError: headers differ, or there are not so many layers.
+        BitstreamError: as `decode_picture`, of any of them.
+        ModelError: as `decode_picture`.
+    """
+    header = containers[0].header
+    for number, container in enumerate(containers):
+        if container.header != header:
+            raise UsageError(f"batch: want headers that are equal, stream {number} has another")
+    _check_layers(layers, model)
+    sides = [_cropped(read_side(container), window) for container in containers]
+    peak = 2**header.bit_depth - 1
+    x = torch.empty(
+        len(containers), sides[0].channels, window.height, window.width, device=model.device
+    )
+    for box, x_hat in _decode_tiles(
+        containers, model, window, layers, SymbolDigest(), watch, unseen
+    ):
+        here, there = _overlap(box, window)
+        with watch.part("transform"):
+            rows, columns = _rows_columns(there)
+            part = _cut_tensor(x_hat, here)
+            x[:, :, rows, columns] = _levels(part, sides[0].channels, peak)
+    planes = [_finished(own, side, peak) for own, side in zip(x, sides, strict=True)]
+    return torch.stack(planes).div_(peak)
+
+
 # ---- models
 
 
 @lru_cache(maxsize=4)
-def _load(zoo: Zoo, sha256: str, device: torch.device) -> Model:
+def _load(zoo: Zoo, sha256: str, device: torch.device, half: bool) -> Model:
     """Weights are read, checked and moved once for many images."""
     entry = next(entry for entry in zoo.manifest() if entry.sha256 == sha256)
     family_id = family_by_name(entry.family, zoo.families).id
@@ -314,7 +355,8 @@ def _load(zoo: Zoo, sha256: str, device: torch.device) -> Model:
     if not isinstance(family, AbstractFamily):
         raise ModelError(f"{entry.name} codes videos, not images")
     prepare()  # or the first image would wait for it
-    return Model(entry, family.to(device), family_id, device)
+    family = family.to(device)
+    return Model(entry, family.halved() if half else family, family_id, device)
 
 
 def device_of(name: str) -> torch.device:
@@ -369,7 +411,7 @@ def _of_tile(search: Search, header: Header, number: int, progress: Progress) ->
 
 
 def _decode_tiles(
-    container: Container,
+    containers: Sequence[Container],
     model: Model,
     window: Box,
     layers: int | None,
@@ -377,9 +419,18 @@ def _decode_tiles(
     watch: Stopwatch,
     progress: Progress,
 ) -> Iterator[tuple[Box, Tensor]]:
-    header, family = container.header, model.family
+    """The tiles of pictures with equal headers, `(N, 3, height, width)` each."""
+    header, family = containers[0].header, model.family
+    readers = [model.reading(container).family for container in containers]
 
     def latents(number: int) -> Tensor:
+        parts = [
+            latents_of(container, reader, number)
+            for container, reader in zip(containers, readers, strict=True)
+        ]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def latents_of(container: Container, family: AbstractFamily, number: int) -> Tensor:
         geometry = geometry_of(header, number)
         with watch.part("entropy"):
             streams = _streams(container, number, family, layers)
@@ -403,6 +454,11 @@ def _decode_tiles(
         yield tile
         done = tile[0].top + tile[0].height - window.top
         progress(min(1.0, done / window.height))
+
+
+def _check_layers(layers: int | None, model: Model) -> None:
+    if layers is not None and not 0 <= layers <= model.family.layers:
+        raise UsageError(f"layers: want 0 to {model.family.layers} of this stream, got {layers}")
 
 
 def _streams(
@@ -530,13 +586,32 @@ def _to_tensor(samples: Samples, device: torch.device) -> Tensor:
 
 def to_levels(x: Tensor, channels: int, peak: int) -> Samples:
     """`(1, 3, H, W)` about [0, 1] to `(H, W, channels)` levels of 0 to `peak`; grey is the mean."""
-    if channels == 1:
-        x = x.mean(dim=1, keepdim=True)
-    # Hostile symbols may overflow a network; whatever comes out is still a picture.
-    levels = (torch.nan_to_num(x[0]).clamp(0, 1) * peak).round().permute(1, 2, 0)
+    levels = _levels(x, channels, peak)[0].permute(1, 2, 0)
     if peak == 255:
         return np.asarray(levels.to(torch.uint8).cpu())
     return np.asarray(levels.to(torch.int32).cpu()).astype(np.uint16)
+
+
+def _levels(x: Tensor, channels: int, peak: int) -> Tensor:
+    """`(N, 3, H, W)` about [0, 1] to `(N, channels, H, W)` levels, still floats."""
+    if channels == 1:
+        x = x.mean(dim=1, keepdim=True)
+    # Hostile symbols may overflow a network; whatever comes out is still a picture.
+    return (torch.nan_to_num(x).clamp(0, 1) * peak).round()
+
+
+def _finished(levels: Tensor, side: Side, peak: int) -> Tensor:
+    """Levels `(channels, H, W)` with all that `Picture.to_array` makes of them and `side`."""
+    if side.palette is not None or side.key is not None:  # few pictures have one: let the host
+        samples = np.asarray(levels.permute(1, 2, 0).cpu())
+        colour = samples.astype(np.uint8 if peak == 255 else np.uint16)
+        array = side.picture(colour).to_array()
+        array = array[:, :, None] if array.ndim == 2 else array
+        return torch.from_numpy(array.astype(np.float32)).permute(2, 0, 1).to(levels.device)
+    if side.alpha is None:
+        return levels
+    alpha = torch.from_numpy(side.alpha.astype(np.float32)).to(levels.device)
+    return torch.cat([levels, alpha[None]])
 
 
 def _whole(header: Header) -> Box:

@@ -30,7 +30,7 @@ from codec.errors import BitstreamError
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["RansReader", "RansWriter"]
+__all__ = ["ESCAPE", "Lookup", "RansReader", "RansWriter", "lookup", "opened", "rest_bits"]
 
 PRECISION = 16
 LANES_LOG2_MAX = 10
@@ -74,7 +74,7 @@ class RansWriter(AbstractWriter):
             outside = places[:found]
             lengths, rests = escapes.split(symbols[outside], tables, indexes[outside])
             self._bits(np.full_like(lengths, escapes.LENGTH_BITS), lengths)
-            bits, chosen = _rest_bits(lengths)
+            bits, chosen = rest_bits(lengths)
             self._bits(bits, np.stack([rests >> 16, rests & 0xFFFF], axis=1)[chosen])
         return symbols
 
@@ -104,43 +104,34 @@ class RansReader(AbstractReader):
     """Decodes as it is asked to."""
 
     def __init__(self, stream: bytes) -> None:
-        """Raises BitstreamError if the lanes are not there."""
-        lanes = 0
-        if stream:
-            if stream[0] > LANES_LOG2_MAX:
-                raise BitstreamError(
-                    f"rANS lanes: want 2**0..2**{LANES_LOG2_MAX}, got 2**{stream[0]}"
-                )
-            lanes = 1 << stream[0]
-        head = 1 + STATE_BYTES * lanes if stream else 0
-        if len(stream) < head or (len(stream) - head) % 2:
-            raise BitstreamError(
-                f"rANS stream: want {head} bytes and an even number more, got {len(stream)}"
-            )
-        self._states = _unpack_states(stream[1:head])
-        if self._states.min(initial=STATE_MIN) < STATE_MIN:
-            raise BitstreamError(f"rANS state: want at least {STATE_MIN}, got {self._states.min()}")
-        words = np.frombuffer(stream[head:], "<u2")
+        """Raises BitstreamError as `opened` does."""
+        self._states, words = opened(stream)
         self._words = np.append(words, 0).astype(np.uint16)
         self._at = 0
         self._k = 0
 
     def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
         """See `AbstractStream.code`."""
-        _shift(tables)
+        entries, firsts = lookup(tables)
         indexes = checked(indexes, 0, len(tables.sizes) - 1, "indexes")
         self._want_lanes(len(indexes))
-        lookup = _lookup(tables)
         found = np.empty(len(indexes), np.int32)
         self._at = _kernels().decode(
-            self._words, self._at, self._states, self._k, *lookup, _frozen(indexes), found
+            self._words,
+            self._at,
+            self._states,
+            self._k,
+            entries,
+            firsts,
+            _frozen(indexes),
+            found,
         )
         self._advance(len(indexes))
         places = np.flatnonzero(found == ESCAPE)
         if len(places):
             lengths = self._bits(np.full(len(places), escapes.LENGTH_BITS))
             escapes.check_lengths(lengths)
-            bits, chosen = _rest_bits(lengths)
+            bits, chosen = rest_bits(lengths)
             halves = np.zeros((len(places), 2), np.int64)
             halves[chosen] = self._bits(bits)
             rests = (halves[:, 0] << 16) | halves[:, 1]
@@ -181,16 +172,42 @@ class RansReader(AbstractReader):
             raise BitstreamError(f"rANS stream: truncated, {missing} bytes more are wanted")
 
 
-class _Lookup(NamedTuple):
-    """What `kernels.decode` searches a slot in."""
+def opened(stream: bytes) -> tuple[NDArray[np.uint64], NDArray[np.uint16]]:
+    """The states `(N,)` that a stream begins with, and its words; N is 0 of one without bytes.
+
+    Raises:
+        BitstreamError: the lanes are not there, or half a word is.
+    """
+    lanes = 0
+    if stream:
+        if stream[0] > LANES_LOG2_MAX:
+            raise BitstreamError(f"rANS lanes: want 2**0..2**{LANES_LOG2_MAX}, got 2**{stream[0]}")
+        lanes = 1 << stream[0]
+    head = 1 + STATE_BYTES * lanes if stream else 0
+    if len(stream) < head or (len(stream) - head) % 2:
+        raise BitstreamError(
+            f"rANS stream: want {head} bytes and an even number more, got {len(stream)}"
+        )
+    states = _unpack_states(stream[1:head])
+    if states.min(initial=STATE_MIN) < STATE_MIN:
+        raise BitstreamError(f"rANS state: want at least {STATE_MIN}, got {states.min()}")
+    return states, np.frombuffer(stream[head:], "<u2")
+
+
+class Lookup(NamedTuple):
+    """What a decoder searches a slot in; `codec.entropy.kernels` says what it is."""
 
     entries: NDArray[np.uint64]
     firsts: NDArray[np.uint32]
 
 
 @lru_cache(maxsize=8)
-def _lookup(tables: Tables) -> _Lookup:
-    """The tables at 16 bits, as the kernels want them; kept because calls may be many and short."""
+def lookup(tables: Tables) -> Lookup:
+    """The tables at 16 bits, as the kernels want them; kept because calls may be many and short.
+
+    Raises:
+        ValueError: the tables have more than 16 bits.
+    """
     scaled = tables.cdf.astype(np.int64) << _shift(tables)
     columns = np.arange(scaled.shape[1] - 1)
     symbols = tables.offsets[:, None] + columns
@@ -203,7 +220,7 @@ def _lookup(tables: Tables) -> _Lookup:
         for base, row, size in zip(bases, scaled, tables.sizes, strict=True)
     ]
     inside = columns < tables.sizes[:, None]
-    return _Lookup(entries[inside].astype(np.uint64), np.concatenate(firsts).astype(np.uint32))
+    return Lookup(entries[inside].astype(np.uint64), np.concatenate(firsts).astype(np.uint32))
 
 
 def _shift(tables: Tables) -> int:
@@ -212,7 +229,7 @@ def _shift(tables: Tables) -> int:
     return PRECISION - tables.precision
 
 
-def _rest_bits(lengths: Integers) -> tuple[Integers, NDArray[np.bool_]]:
+def rest_bits(lengths: Integers) -> tuple[Integers, NDArray[np.bool_]]:
     """An escape's rest as numbers of at most 16 bits, the upper one first; which of both exist."""
     halves = np.stack([np.maximum(lengths - 16, 0), np.minimum(lengths, 16)], axis=1)
     chosen = halves > 0

@@ -77,11 +77,24 @@ class AbstractAutoencoder(AbstractFamily):
         gain: Tensor = self.network.gain(self._quality(geometry.quality)).exp()
         return gain * self.network.std[:, None, None]
 
+    def halved(self: Own) -> Own:
+        """See `AbstractFamily.halved`; a pixel moves by at most one level of 255."""
+        halved = copy.copy(self)
+        halved.network = copy.copy(self.network)
+        # A module keeps its parts in a dictionary of its own, which a shallow copy shares.
+        halved.network._modules = dict(self.network._modules)
+        # Not bfloat16, which moves pixels by more.
+        halved.network.g_s = copy.deepcopy(self.network.g_s).half()
+        return halved
+
     @torch.inference_mode()
     def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:
-        """Latents to pixels `(1, 3, 16 h, 16 w)`, about [0, 1], not clipped."""
-        y_hat = y_hat.to(self._device).contiguous(memory_format=torch.channels_last)
-        return self.network.g_s(y_hat, self._quality(quality))  # type: ignore[no-any-return]
+        """Latents to pixels `(N, 3, 16 h, 16 w)`, about [0, 1], not clipped."""
+        g_s = self.network.g_s
+        dtype = g_s.leave.weight.dtype
+        y_hat = y_hat.to(self._device, dtype).contiguous(memory_format=torch.channels_last)
+        x_hat: Tensor = g_s(y_hat, self._quality(quality).to(dtype))
+        return x_hat.float()
 
     def _quality(self, quality: int) -> Tensor:
         return torch.tensor([float(quality)], device=self._device)

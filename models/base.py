@@ -154,16 +154,20 @@ class AbstractFamily(ABC):
         """Latents, of a tile or of a tile with its halo, to pixels.
 
         Args:
-            y_hat: `(1, M, h, w)` from `dequantise`; neighbours' latents may be pasted around.
-            quality: the rate point, 0..100.
+            y_hat: `(N, M, h, w)`, each from `dequantise`; neighbours' latents may be pasted around.
+            quality: the rate point of all, 0..100.
 
         Returns:
-            `(1, 3, stride * h, stride * w)`, about [0, 1], not clipped.
+            `(N, 3, stride * h, stride * w)` float32, about [0, 1], not clipped.
         """
 
     @abstractmethod
     def to(self, device: torch.device) -> AbstractFamily:
         """The same codec with its weights on `device`."""
+
+    def halved(self) -> AbstractFamily:
+        """The same codec that synthesises in half precision; itself if it is none that can."""
+        return self
 
 
 class AbstractConditional(AbstractFamily):

@@ -1,5 +1,6 @@
 """Options and fixtures of every test."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from hypothesis import settings
 # Kernels compile on first use and machines are shared: no example has a deadline.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
+
+# Kernels for a GPU run in Triton's interpreter, which it decides on when it is imported.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 VECTORS = Path(__file__).parent / "vectors"
 

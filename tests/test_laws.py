@@ -182,6 +182,30 @@ def test_latents_beyond_the_halo_do_not_move_a_pixel(family: AbstractFamily) -> 
     assert torch.allclose(whole[:, :, :, left * stride :], part, atol=1e-4)
 
 
+def test_a_batch_is_its_images_one_by_one(name: str, zoo: Zoo) -> None:
+    images = [np.roll(photo(48, 80), shift, axis=1) for shift in (0, 9)]
+    streams = [
+        codec.encode(image, quality=60, model=name, device="cpu", zoo=zoo) for image in images
+    ]
+    batch = codec.decode_batch(streams, device="cpu", zoo=zoo)
+    assert batch.shape == (2, 3, 48, 80)
+    for x_hat, stream in zip(batch, streams, strict=True):
+        alone = codec.decode(stream, as_tensor=True, device="cpu", zoo=zoo)
+        assert torch.allclose(x_hat, alone, atol=1.01 / 255, rtol=0)
+        assert float((x_hat - alone).abs().mean()) < 0.01 / 255  # a sum may be in another order
+
+
+@pytest.mark.parametrize("quality", [5, 50, 100])
+def test_half_precision_moves_a_pixel_by_one_level_at_most(
+    name: str, zoo: Zoo, quality: int
+) -> None:
+    stream = codec.encode(photo(64, 96), quality=quality, model=name, device="cpu", zoo=zoo)
+    whole, half = (
+        codec.decode_batch([stream], device="cpu", half=half, zoo=zoo) for half in (False, True)
+    )
+    assert float((whole - half).abs().max()) <= 1.01 / 255
+
+
 def test_a_region_is_that_part_of_the_whole(name: str, zoo: Zoo) -> None:
     stream = codec.encode(photo(1100, 1060), quality=30, model=name, zoo=zoo)
     whole = np.asarray(codec.decode(stream, zoo=zoo), float)

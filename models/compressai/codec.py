@@ -157,7 +157,7 @@ class CompressAI(AbstractFamily):
 
     @torch.inference_mode()
     def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:
-        """Latents to pixels `(1, 3, 16 h, 16 w)`, about [0, 1], not clipped."""
+        """Latents to pixels `(N, 3, 16 h, 16 w)`, about [0, 1], not clipped."""
         return self._g_s(y_hat.to(self._device))
 
     # ---- sizes

@@ -28,7 +28,7 @@ BAND = 8
 
 @final
 class Upsampling:
-    """`(1, C_in, h, w)` to `(1, C_out, 2 h, 2 w)`, by weights `(C_in, C_out, 5, 5)`.
+    """`(N, C_in, h, w)` to `(N, C_out, 2 h, 2 w)`, by weights `(C_in, C_out, 5, 5)`.
 
     `normalise` `(1, C_out, ...)` is applied to each of the four parts, while it is at hand.
     """
@@ -52,9 +52,9 @@ class Upsampling:
         return self.inside(functional.pad(x, (1, 1, 1, 1)))
 
     def inside(self, x: Tensor) -> Tensor:
-        """With the neighbours given: x is `(1, C_in, h + 2, w + 2)`."""
+        """With the neighbours given: x is `(N, C_in, h + 2, w + 2)`."""
         h, w = x.shape[2] - 2, x.shape[3] - 2
-        size = (1, len(self._bias), 2 * h, 2 * w)
+        size = (x.shape[0], len(self._bias), 2 * h, 2 * w)
         out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         for row, kernels in enumerate(self._kernels):
             for column, kernel in enumerate(kernels):
@@ -78,14 +78,14 @@ class Synthesis:
         self._last = _Last(convolutions[-1].weight, _bias(convolutions[-1]))
 
     def __call__(self, y_hat: Tensor) -> Tensor:
-        """Latents `(1, M, h, w)` to `(1, 3, 16 h, 16 w)`."""
+        """Latents `(N, M, h, w)` to `(N, 3, 16 h, 16 w)`."""
         x = y_hat.contiguous(memory_format=torch.channels_last)
         for step in self._steps[:2]:
             x = step(x)
         return torch.cat(list(self._bands(x)), dim=2)
 
     def _bands(self, x: Tensor) -> Iterator[Tensor]:
-        """What the last two steps make of x `(1, C, 4 h, 4 w)`, in bands of rows."""
+        """What the last two steps make of x `(N, C, 4 h, 4 w)`, in bands of rows."""
         rows = x.shape[2]
         height = BAND if x.device.type == "cpu" else rows
         x = functional.pad(x, (1, 1, 1, 1))

@@ -414,3 +414,43 @@ def test_the_digest_of_symbols_is_that_of_what_was_coded(tmp_path):
         for array in (same, same, other)
     ]
     assert digests[0] == digests[1] != digests[2]
+
+
+# ---- batches
+
+
+def test_a_batch_is_its_streams_one_by_one(zoo):
+    arrays = [np.roll(gradient(20, 1030, 3), k, axis=1) for k in range(3)]  # two tiles each
+    streams = [codec.encode(array, quality=90, model="toy", zoo=zoo) for array in arrays]
+    batch = codec.decode_batch(streams, device="cpu", zoo=zoo)
+    assert batch.shape == (3, 3, 20, 1030)
+    for x_hat, stream in zip(batch, streams, strict=True):
+        assert torch.equal(x_hat, codec.decode(stream, as_tensor=True, device="cpu", zoo=zoo))
+
+
+@pytest.mark.parametrize("mode", [*MODES, *KEYED])
+def test_a_tensor_is_the_levels_of_the_array(mode, zoo):
+    data = codec.encode(image_of_mode(mode), quality=40, model="toy", zoo=zoo)
+    decoded = api.decode_stream(data, api.DecodeOptions(zoo=zoo), watch=Stopwatch()).picture
+    array = np.atleast_3d(decoded.to_array()).astype(np.float32)
+    wanted = torch.from_numpy(array).permute(2, 0, 1) / (2**decoded.bit_depth - 1)
+    assert torch.equal(codec.decode(data, as_tensor=True, device="cpu", zoo=zoo), wanted)
+
+
+def test_a_batch_of_unlike_streams_or_none_or_too_many_is_refused(zoo):
+    a, b = (
+        codec.encode(gradient(20, width, 3), quality=90, model="toy", zoo=zoo) for width in (30, 31)
+    )
+    with pytest.raises(codec.UsageError, match="stream 1 has another"):
+        codec.decode_batch([a, b], zoo=zoo)
+    with pytest.raises(codec.UsageError, match="got none"):
+        codec.decode_batch([], zoo=zoo)
+    with pytest.raises(codec.LimitError):
+        codec.decode_batch([a, a], max_pixels=1199, zoo=zoo)
+    assert codec.decode_batch([a, a], max_pixels=1200, zoo=zoo).shape == (2, 3, 20, 30)
+
+
+def test_a_damaged_stream_of_a_batch_is_told(zoo):
+    data = codec.encode(gradient(20, 30, 3), quality=90, model="toy", zoo=zoo)
+    with pytest.raises(codec.BitstreamError):
+        codec.decode_batch([data, data[:-1]], zoo=zoo)
