@@ -262,6 +262,26 @@ def _decode_video(
         )
 
 
+def _render(arguments: argparse.Namespace) -> None:
+    from codec.cameras import parse_camera
+    from codec.io.picture import Picture
+    from codec.io.writing import format_of, write_picture
+    from codec.viewing import frame_of, view
+
+    _check_output(arguments)
+    with _about(arguments.output):
+        name = format_of(arguments.output)
+    with _about(arguments.camera):
+        camera = parse_camera(read_bytes(arguments.camera))
+    with _about(arguments.input):
+        gaussians = frame_of(arguments.input, arguments.frame)
+        levels = view(gaussians, camera, max_pixels=arguments.max_pixels)
+    with _about(arguments.output):
+        write_whole(arguments.output, write_picture(Picture.from_array(levels), name))
+    if arguments.json:
+        _print_json({"width": camera.width, "height": camera.height, "gaussians": len(gaussians)})
+
+
 def _info(arguments: argparse.Namespace) -> None:
     with _about(arguments.input):
         found = api.info(read_bytes(arguments.input), zoo=arguments.zoo)
@@ -473,6 +493,20 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--region", type=_region, metavar="X,Y,W,H", help="only this part, in pixels")
     _add_common(verb)
     verb.set_defaults(run=_decode)
+
+    verb = verbs.add_parser("render", help="make a picture of a scene of Gaussians")
+    verb.add_argument(
+        "input", metavar="INPUT", help=".ply, .spz or .splat file, folder or pattern (a/%%04d.ply)"
+    )
+    verb.add_argument("--camera", required=True, metavar="FILE.json", help="see docs/scenes.md")
+    verb.add_argument(
+        "--out", dest="output", required=True, metavar="FILE", help="image; - is PNG to stdout"
+    )
+    verb.add_argument("--frame", type=_whole, default=0, metavar="N", help="the first is 0")
+    verb.add_argument("--force", action="store_true", help="replace the output if it exists")
+    _add_limit(verb)
+    _add_json(verb)
+    verb.set_defaults(run=_render)
 
     verb = verbs.add_parser("info", help="what a stream holds")
     verb.add_argument("input", metavar="INPUT")

@@ -1,0 +1,1 @@
+"""Gaussians of a scene: projected, drawn, and drawn again with gradients."""
