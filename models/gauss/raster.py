@@ -71,11 +71,15 @@ class _Raster(torch.autograd.Function):
         values = np.ascontiguousarray(flat.detach().cpu().numpy())
         cuts, boxes = _bounds(values, width, height)
         columns, rows = -(-width // TILE), -(-height // TILE)
+        wide, high = (np.diff(boxes[:, axis : axis + 2] // TILE)[:, 0] + 1 for axis in (0, 2))
+        drawn = (boxes[:, 0] <= boxes[:, 1]) & (boxes[:, 2] <= boxes[:, 3])
+        # Before they are counted tile by tile, which alone would take hours.
+        total = int((wide.astype(np.int64) * high)[drawn].sum())
+        if total > MEMBERS_MAX:
+            raise LimitError(f"{total} Gaussians in tiles are more than {MEMBERS_MAX}")
         counts = np.zeros(columns * rows, np.int64)
         kernels.count(boxes, columns, counts)
         starts = np.concatenate([[0], np.cumsum(counts)])
-        if starts[-1] > MEMBERS_MAX:
-            raise LimitError(f"{starts[-1]} Gaussians in tiles are more than {MEMBERS_MAX}")
         order = np.argsort(depths.cpu().numpy(), kind="stable")
         members = np.empty(starts[-1], np.int32)
         kernels.fill(boxes, order, columns, starts[:-1].copy(), members)

@@ -1,9 +1,12 @@
+import time
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codec.errors import LimitError
 from codec.models.gauss.raster import rasterize, rasterize_densely
 
 
@@ -117,3 +120,15 @@ def test_shapes_that_do_not_fit_are_refused():
         rasterize(*given_, 0, 8)
     with pytest.raises(ValueError, match="float32"):
         rasterize(*(value.half() for value in given_), 8, 8)
+
+
+def test_too_many_too_large_are_refused_before_they_are_counted():
+    many = 1 << 18  # over a million tiles each: to count them would take minutes
+    place = torch.full((many, 2), 8192.0)
+    flat = torch.tensor([[1e-9, 0.0, 1e-9]]).repeat(many, 1)
+    started = time.process_time()
+    with pytest.raises(LimitError, match="in tiles"):
+        rasterize(
+            place, flat, torch.ones(many, 3), torch.ones(many), torch.ones(many), 16384, 16384
+        )
+    assert time.process_time() - started < 20
