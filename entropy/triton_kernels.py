@@ -42,6 +42,24 @@ def _advance(x, start, freq, todo, words, place, limit):  # type: ignore[no-unty
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def _lanes(lanes, places, states, ks, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
+    """A stream's number of lanes and next place; its lanes, where their states are, and these."""
+    p = tl.program_id(0)
+    n, j = tl.load(lanes + p), tl.arange(0, WIDTH)
+    kept = states + p * WIDTH + ((tl.load(ks + p) + j) & (n - 1))
+    return n, tl.load(places + p), j, kept, tl.load(kept, mask=j < n, other=0)
+
+
+@triton.jit
+def _keep(places, ks, kept, x, inside, place, done):  # type: ignore[no-untyped-def]
+    """Write back what `_lanes` read, so many operations later."""
+    p = tl.program_id(0)
+    tl.store(kept, x, mask=inside)
+    tl.store(places + p, place)
+    tl.store(ks + p, tl.load(ks + p) + done)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def decode(  # type: ignore[no-untyped-def]
     words,
     limits,
@@ -59,13 +77,9 @@ def decode(  # type: ignore[no-untyped-def]
 ):
     """`kernels.decode`: an operation for each of `indexes`, which are in their range."""
     p = tl.program_id(0)
-    n, k = tl.load(lanes + p), tl.load(ks + p)
-    place, limit = tl.load(places + p), tl.load(limits + p)
-    first, end = tl.load(ends + p), tl.load(ends + p + 1)
-    j = tl.arange(0, WIDTH)
+    n, place, j, kept, x = _lanes(lanes, places, states, ks, WIDTH)
     inside = j < n
-    kept = states + p * WIDTH + ((k + j) & (n - 1))
-    x = tl.load(kept, mask=inside, other=0)
+    limit, first, end = tl.load(limits + p), tl.load(ends + p), tl.load(ends + p + 1)
     for begin in range(first, end, n):
         i = begin + j
         todo = inside & (i < end)
@@ -83,9 +97,7 @@ def decode(  # type: ignore[no-untyped-def]
         freq = (entry >> 16) & 0xFFFF
         x, place = _advance(x, entry & 0xFFFF, freq, todo, words, place, limit)
         tl.store(out + i, (entry >> 32).to(tl.int32), mask=todo)
-    tl.store(kept, x, mask=inside)
-    tl.store(places + p, place)
-    tl.store(ks + p, k + end - first)
+    _keep(places, ks, kept, x, inside, place, end - first)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -103,13 +115,9 @@ def decode_bits(  # type: ignore[no-untyped-def]
 ):
     """`kernels.decode_bits`: a uniform number of 1..16 bits for each of `bits`."""
     p = tl.program_id(0)
-    n, k = tl.load(lanes + p), tl.load(ks + p)
-    place, limit = tl.load(places + p), tl.load(limits + p)
-    first, end = tl.load(ends + p), tl.load(ends + p + 1)
-    j = tl.arange(0, WIDTH)
+    n, place, j, kept, x = _lanes(lanes, places, states, ks, WIDTH)
     inside = j < n
-    kept = states + p * WIDTH + ((k + j) & (n - 1))
-    x = tl.load(kept, mask=inside, other=0)
+    limit, first, end = tl.load(limits + p), tl.load(ends + p), tl.load(ends + p + 1)
     for begin in range(first, end, n):
         i = begin + j
         todo = inside & (i < end)
@@ -118,6 +126,4 @@ def decode_bits(  # type: ignore[no-untyped-def]
         one = tl.full((WIDTH,), 1, tl.int64)
         x, place = _advance(x, number << rest, one << rest, todo, words, place, limit)
         tl.store(out + i, number.to(tl.int32), mask=todo)
-    tl.store(kept, x, mask=inside)
-    tl.store(places + p, place)
-    tl.store(ks + p, k + end - first)
+    _keep(places, ks, kept, x, inside, place, end - first)
