@@ -20,10 +20,14 @@ from typing import TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Gaussians"]
+__all__ = ["COEFFICIENTS", "FIRST_HARMONIC", "Gaussians"]
 
 Floats: TypeAlias = NDArray[np.float32]
-COEFFICIENTS = (1, 4, 9, 16)  # of spherical harmonics of degree 0 to 3
+COEFFICIENTS = (1, 4, 9, 16)
+"""Of spherical harmonics of degree 0 to 3."""
+
+FIRST_HARMONIC = 0.28209479177387814
+"""The one of degree 0: a half of the square root of 1 / pi."""
 
 
 @final
@@ -39,10 +43,10 @@ class Gaussians:
         scales: `(N, 3)` natural logarithms of standard deviations.
         opacities: `(N,)` logits.
         sh: `(N, K, 3)` coefficients of red, green and blue, K = (degree + 1)^2; colour as seen from
-            a direction is 0.5 plus their sum with the harmonics, of which the first is 0.2821.
+            a direction is 0.5 plus their sum with the harmonics, first of all `FIRST_HARMONIC`.
 
     Raises:
-        ValueError: an array has another shape or type, or a value is not finite.
+        ValueError: an array has another shape or type, a value is not finite, a rotation is 0.
     """
 
     means: Floats
@@ -67,8 +71,12 @@ class Gaussians:
             array = getattr(self, name)
             if array.shape != shape or array.dtype != np.float32:
                 raise ValueError(f"{name}: want float32 {shape}, got {array.dtype} {array.shape}")
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name}: want finite values")
+            bad = int((~np.isfinite(array).all(tuple(range(1, array.ndim)))).sum())
+            if bad:
+                raise ValueError(f"{name}: want finite values, {bad} of {count} have others")
+        zero = int((~self.quats.any(1)).sum())
+        if zero:
+            raise ValueError(f"quats: want rotations, {zero} of {count} are 0")
 
     def __len__(self) -> int:
         """N."""

@@ -17,13 +17,12 @@ from typing import TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.gaussians import COEFFICIENTS, Gaussians
+from codec.gaussians import COEFFICIENTS, FIRST_HARMONIC, Gaussians
 
 __all__ = ["Scripted", "scripted"]
 
 Reals: TypeAlias = NDArray[np.float64]
 
-C0 = 0.28209479177387814  # the first harmonic
 # Share of the Gaussians that stand still, centre and size of each thing: y is down, z forward.
 FLOOR, WALL = 0.4, 0.2
 BOXES = (((-1.6, 0.4, 4.2), (1.0, 1.2, 0.8)), ((1.7, 0.55, 5.0), (0.9, 0.9, 1.1)))
@@ -81,7 +80,8 @@ class Scripted:
         means[self.moving] = _turned(turn, means[self.moving] - centre) + _centre(phase)
         quats[self.moving] = _product(turn, quats[self.moving].astype(np.float64))
         light = 1 + 0.4 * np.sin(3.1 * phase)
-        sh[self.flickers, 0] = light * (sh[self.flickers, 0] + 0.5 / C0) - 0.5 / C0
+        grey = 0.5 / FIRST_HARMONIC  # what a colour of 0 stands for
+        sh[self.flickers, 0] = light * (sh[self.flickers, 0] + grey) - grey
         whole = Gaussians(means, quats, self.start.scales, self.start.opacities, sh)
         return whole.take(ids)
 

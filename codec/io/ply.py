@@ -80,15 +80,10 @@ def checked(**arrays: NDArray[np.float32]) -> Gaussians:
     Raises:
         InputError: a value is not finite, or a rotation is 0.
     """
-    for name, array in arrays.items():
-        fine = np.isfinite(array).all(tuple(range(1, array.ndim)))
-        bad = int((~fine).sum())
-        if bad:
-            raise InputError(f"{name}: want finite values, {bad} of {len(array)} have others")
-    zero = int((~arrays["quats"].any(1)).sum())
-    if zero:
-        raise InputError(f"quats: want rotations, {zero} of {len(arrays['quats'])} are 0")
-    return Gaussians(**arrays)
+    try:
+        return Gaussians(**arrays)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def pack_ply(gaussians: Gaussians) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from codec.errors import InputError, LimitError, UsageError
-from codec.gaussians import Gaussians
+from codec.gaussians import FIRST_HARMONIC, Gaussians
 from codec.io.files import read_bytes, write_whole
 from codec.io.ply import checked, pack_ply, parse_ply
 from codec.io.spz import logits_of, pack_spz, parse_spz
@@ -22,7 +22,6 @@ __all__ = ["EXTENSIONS", "MAX_GAUSSIANS", "read_splats", "sequence_of", "write_s
 EXTENSIONS = (".ply", ".spz", ".splat")
 MAX_GAUSSIANS = 1 << 24
 
-C0 = 0.28209479177387814  # the first harmonic
 ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 
 
@@ -76,7 +75,7 @@ def sequence_of(source: str | Path) -> list[Path]:
         InputError: there is no such file, a frame is missing, or the folder has other files too.
     """
     path = Path(source)
-    pattern = re.fullmatch(r"([^%]*)%(0\d+)?d([^%]*)", path.name)
+    pattern = re.fullmatch(r"([^%]*)%(0\d{1,2})?d([^%]*)", path.name)
     try:
         if pattern is not None:
             return _numbered(path.parent, *pattern.groups())
@@ -130,7 +129,7 @@ def _parse_splat(data: bytes, max_gaussians: int) -> Gaussians:
         quats=((rows["quat"].astype(np.float64) - 128) / 128).astype(np.float32),
         scales=scales.astype(np.float32),
         opacities=logits_of(rows["rgba"][:, 3]),
-        sh=((colours - 0.5) / C0).astype(np.float32),
+        sh=((colours - 0.5) / FIRST_HARMONIC).astype(np.float32),
     )
 
 
@@ -143,7 +142,9 @@ def _pack_splat(gaussians: Gaussians) -> bytes:
     rows["mean"] = gaussians.means
     rows["scale"] = np.exp(gaussians.scales)
     alpha = 1 / (1 + np.exp(-gaussians.opacities.astype(np.float64)))
-    levels = np.concatenate([0.5 + C0 * gaussians.sh[:, 0].astype(np.float64), alpha[:, None]], 1)
+    levels = np.concatenate(
+        [0.5 + FIRST_HARMONIC * gaussians.sh[:, 0].astype(np.float64), alpha[:, None]], 1
+    )
     rows["rgba"] = np.clip(np.rint(255 * levels), 0, 255)
     quats = gaussians.quats.astype(np.float64)
     unit = quats / np.linalg.norm(quats, axis=1, keepdims=True)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from codec.cameras import Camera
+from codec.gaussians import FIRST_HARMONIC
 
 __all__ = ["colours", "project", "rotations"]
 
 WIDEN = 0.3  # square pixels that every ellipse is wider, so that none falls between pixels
 MARGIN = 0.3  # of the view, beyond which the slope of the projection stays what it is there
 
-# Factors of the real harmonics of degree 0 to 3, with the signs of INRIA's order.
-H0 = 0.28209479177387814
+# Factors of the real harmonics of degree 1 to 3, with the signs of INRIA's order.
 H1 = 0.4886025119029199
 H2 = (1.0925484305920792, -1.0925484305920792, 0.31539156525252005, 0.5462742152960396)
 H3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.3731763325901154)
@@ -79,7 +79,7 @@ def colours(means: Tensor, sh: Tensor, camera: Camera) -> Tensor:
     x, y, z = torch.nn.functional.normalize(
         means - torch.as_tensor(camera.eye).to(means), dim=1
     ).unbind(1)
-    basis = [torch.full_like(x, H0)]
+    basis = [torch.full_like(x, FIRST_HARMONIC)]
     if sh.shape[1] > 1:
         basis += [-H1 * y, H1 * z, -H1 * x]
     if sh.shape[1] > 4:

@@ -37,6 +37,13 @@ def test_another_shape_type_or_value_is_refused(name):
             Gaussians(**{**given, name: wrong})
 
 
+def test_a_rotation_of_length_0_is_refused():
+    given = some()
+    given["quats"][3] = 0
+    with pytest.raises(ValueError, match="1 of 5 are 0"):
+        Gaussians(**given)
+
+
 def test_no_gaussians_are_a_scene_too():
     assert len(Gaussians(**some(0))) == 0
 

@@ -352,6 +352,12 @@ def test_a_folder_gives_its_files_in_the_order_of_their_last_numbers(tmp_path):
         sequence_of(tmp_path)
 
 
+def test_a_pattern_of_endless_digits_is_none(tmp_path):
+    (tmp_path / "f_1.ply").touch()
+    with pytest.raises(InputError, match="no such file"):
+        sequence_of(tmp_path / "f_%0999999999999d.ply")
+
+
 def test_a_file_is_a_sequence_of_one(tmp_path):
     touch(tmp_path, "a.ply")
     assert sequence_of(tmp_path / "a.ply") == [tmp_path / "a.ply"]
