@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from codec.benchmark.provenance import origin
 from codec.models.gauss.raster import TILE, rasterize
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,8 +86,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found = {
         "command": f"python benchmarks/raster.py --rounds {arguments.rounds}",
-        "machine": platform.machine(),
-        "versions": {name: version(name) for name in ("numba", "numpy", "torch")},
+        **origin(),
         "time": "processor time of one thread, binning included",
         "rows": [measure(*case, arguments.rounds) for case in CASES],
     }
