@@ -27,20 +27,26 @@ import torch
 from torch import Tensor
 
 from codec.entropy import AbstractCoder, IntArray
+from codec.gaussians import Gaussians
 
 __all__ = [
     "SHORT",
     "AbstractConditional",
     "AbstractFamily",
+    "AbstractScene",
+    "AbstractSceneFamily",
     "AbstractVideoFamily",
     "GroupGeometry",
     "Halo",
     "Search",
+    "SliceState",
     "Symbols",
     "TileGeometry",
 ]
 
 Symbols: TypeAlias = Mapping[str, IntArray]
+SliceState: TypeAlias = Mapping[str, IntArray]
+"""Integers of each attribute of a slice's Gaussians, as they are after a frame."""
 
 
 @dataclass(frozen=True)
@@ -269,3 +275,78 @@ class AbstractVideoFamily(ABC):
     @abstractmethod
     def to(self, device: torch.device) -> AbstractVideoFamily:
         """The same codec, computing on `device`."""
+
+
+class AbstractSceneFamily(ABC):
+    """A frozen codec of moving Gaussians. `slice_max` is how many a slice has at most."""
+
+    slice_max: int
+
+    @classmethod
+    @abstractmethod
+    def load(
+        cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+    ) -> AbstractSceneFamily:
+        """See `AbstractFamily.load`."""
+
+    @abstractmethod
+    def plan(self, frames: Iterable[Gaussians], quality: int) -> bytes:
+        """What a whole stream needs to know: the steps and the reach of integers; encoder only.
+
+        Args:
+            frames: of the scene, looked at once, at least one, all of one degree.
+            quality: 0..100.
+
+        Raises:
+            UsageError: degrees differ, or values are too large for any step.
+        """
+
+    @abstractmethod
+    def scene(self, plan: bytes) -> AbstractScene:
+        """The codec of one stream; a BitstreamError if `plan` is not one."""
+
+
+class AbstractScene(ABC):
+    """A frozen codec of one stream of moving Gaussians, cut into slices that know of no other.
+
+    A key frame makes the slices; each frame after it changes them one by one. `streams` are the
+    names of a slice's sub-streams in the order in which `traverse` opens them; the last `layers` of
+    them only add detail. A slice of a later frame that is lost stays as it was.
+    """
+
+    degree: int
+    streams: tuple[str, ...]
+    layers: int
+
+    @abstractmethod
+    def key(self, gaussians: Gaussians) -> list[Symbols]:
+        """The symbols of each slice of a key frame, at least one; encoder only."""
+
+    @abstractmethod
+    def follow(self, gaussians: Gaussians, before: Sequence[SliceState]) -> list[Symbols]:
+        """The symbols that turn slices into those of the next frame, one each; encoder only."""
+
+    @abstractmethod
+    def traverse(
+        self,
+        coder: AbstractCoder,
+        symbols: Symbols | None,
+        before: SliceState | None,
+        layers: int | None = None,
+    ) -> Symbols:
+        """Code all symbols of one slice in their one order; `symbols` is None when decoding.
+
+        Args:
+            coder: see `codec.entropy`.
+            symbols: of `key` or `follow`.
+            before: the slice in the frame before; None in a key frame.
+            layers: how many to decode, None for all; the symbols of the others are 0.
+        """
+
+    @abstractmethod
+    def after(self, symbols: Symbols, before: SliceState | None) -> SliceState:
+        """The slice that symbols make of the one before; a BitstreamError beyond any limit."""
+
+    @abstractmethod
+    def gaussians(self, slices: Sequence[SliceState]) -> Gaussians:
+        """Those of all slices, in order."""
