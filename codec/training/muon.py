@@ -111,8 +111,11 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def _matrix(parameter: Tensor) -> tuple[int, ...]:
-    """Rows and columns of the matrix that `parameter` is; empty if it is none."""
-    if parameter.dim() < 2:
+    """Rows and columns of the matrix that `parameter` is; empty if it is none.
+
+    Only filters are: codewords `(G, K, d)` or their biases `(G, K)` are tables of single values.
+    """
+    if parameter.dim() != 4:
         return ()
     shape = (len(parameter), parameter[0].numel())
     return shape if min(shape) >= LEAST_SIDE else ()

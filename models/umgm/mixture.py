@@ -95,6 +95,12 @@ class Bank(nn.Module):
         return found, bits, noisy
 
 
+# An operator to `torch.compile`, which would unroll its loop and cannot look into its kernels.
+@torch.library.custom_op(
+    "codec::nearest",
+    mutates_args=(),
+    schema="(Tensor x, Tensor codewords, Tensor bits, Tensor levels) -> Tensor",
+)
 @torch.no_grad()
 def nearest(x: Tensor, codewords: Tensor, bits: Tensor, levels: Tensor) -> Tensor:
     """The codeword of each vector that costs least, bits and error, `(G, P)`.
@@ -120,6 +126,11 @@ def nearest(x: Tensor, codewords: Tensor, bits: Tensor, levels: Tensor) -> Tenso
             costs_g = torch.addmm(costs[g][at[g]], x[g], codewords[g].T, alpha=-2 * WORTH)
             torch.argmin(costs_g, 1, out=codes[g])
     return codes
+
+
+@nearest.register_fake
+def _(x: Tensor, codewords: Tensor, bits: Tensor, levels: Tensor) -> Tensor:
+    return levels.new_empty(x.shape[:2], dtype=torch.long)
 
 
 class Piece(NamedTuple):
