@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from codec.entropy import AbstractCoder, IntArray
+from codec.entropy.batch import AbstractBatch
 from codec.gaussians import Gaussians
 
 __all__ = [
@@ -154,6 +155,14 @@ class AbstractFamily(ABC):
     @abstractmethod
     def dequantise(self, symbols: Symbols, geometry: TileGeometry) -> Tensor:
         """Symbols of one tile to latents `(1, M, ceil(height / stride), ceil(width / stride))`."""
+
+    def latents(self, batch: AbstractBatch, geometry: TileGeometry) -> Tensor | None:
+        """Decode tiles of one geometry side by side, `traverse` and `dequantise` in one.
+
+        Returns:
+            `(P, M, h, w)`, or None, and nothing is opened, of a family that cannot.
+        """
+        return None
 
     @abstractmethod
     def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:

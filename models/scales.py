@@ -6,22 +6,17 @@ A level is in steps of 1/256 until it is rounded; a family has some number of th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias, final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from codec.entropy import IntArray
-from codec.entropy.fixedpoint import (
-    FRACTION_BITS,
-    depthwise,
-    pixel_shuffle,
-    pointwise,
-)
+from codec.entropy.fixedpoint import FRACTION_BITS
 from codec.models.context import MAGNITUDES, ScaleContext
+from codec.models.fixed import IntegerLayer, depthwise, pointwise
 from codec.models.frozen import (
     Layers,
     freeze_layers,
@@ -32,9 +27,9 @@ from codec.models.frozen import (
 )
 from codec.models.hyper import ScaleNetwork
 
-__all__ = ["FixedScales", "Said"]
+__all__ = ["FixedScales", "Levels", "Said"]
 
-Floats: TypeAlias = NDArray[np.float64]
+IntegerLayers: TypeAlias = Mapping[str, IntegerLayer]
 
 SCALE_LAYERS = ("enter", "spatial", "middle", "spatial2", "leave")
 CONTEXT_LAYERS = ("spatial", "enter", "leave")
@@ -42,14 +37,14 @@ NEAR_LAYERS = (*CONTEXT_LAYERS, "near")
 
 
 class Said(NamedTuple):
-    """What z says: `hidden` `(hyper, h, w)` and the levels `(out, h, w)`, in 1/256."""
+    """What z says: `hidden` `(P, hyper, h, w)` and the levels `(P, out, h, w)`, in 1/256."""
 
-    hidden: Floats
-    levels: Floats
+    hidden: Tensor
+    levels: Tensor
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FixedScales:
     """All in integers. `rates` is `(101, out)`: what each quality adds to each level.
 
@@ -61,6 +56,7 @@ class FixedScales:
     contexts: tuple[Layers, ...]
     rates: IntArray
     count: int
+    _made: dict[torch.device, Levels] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     @torch.no_grad()
@@ -80,31 +76,11 @@ class FixedScales:
             thaw_layers(part, layers)
         network.level.fit(torch.from_numpy(self.rates * 2.0**-FRACTION_BITS))
 
-    def of_z(self, z_hat: Floats, quality: int, h: int, w: int) -> Said:
-        """What z_hat `(Z, p, q)`, in 1/256, says of y: h is at most 4 p, w at most 4 q."""
-        layers = self.layers
-        hidden = np.maximum(pixel_shuffle(pointwise(z_hat, layers["enter"])), 0)
-        hidden = pointwise(depthwise(hidden, layers["spatial"]), layers["middle"])
-        hidden = depthwise(np.maximum(pixel_shuffle(hidden), 0), layers["spatial2"])
-        hidden = hidden[:, :h, :w]
-        levels = pointwise(hidden, layers["leave"]) + self.rates[quality][:, None, None]
-        return Said(hidden, levels)
-
-    def indexes(self, said: Said, channels: slice, step: int, seen: IntArray) -> IntArray:
-        """The level of every table of `channels`, `(channels, h, w)` in [0, count).
-
-        Args:
-            said: what z says.
-            channels: which levels: the core's, or all others.
-            step: of the core, from 0; one more than its last for the others.
-            seen: `(core, h, w)` the decoded symbols of the core, 0 where there is none yet.
-        """
-        levels = said.levels[channels]
-        if step and self.contexts:
-            levels = levels + _change(self.contexts[step - 1], seen, said.hidden)
-        nearest = np.floor(levels / 2**FRACTION_BITS + 0.5)
-        indexes: IntArray = np.clip(nearest, 0, self.count - 1).astype(np.int32)
-        return indexes
+    def on(self, device: torch.device) -> Levels:
+        """The same to be evaluated on `device`; made once."""
+        if device not in self._made:
+            self._made[device] = Levels(self, device)
+        return self._made[device]
 
     def tensors(self) -> dict[str, Tensor]:
         """Its integers, for a weight file."""
@@ -139,15 +115,53 @@ class FixedScales:
         return cls(layers, tuple(contexts), tensors["scales.levels"].numpy(), count)
 
 
+@final
+class Levels:
+    """`FixedScales` on a device, for P pictures of one size at once."""
+
+    def __init__(self, scales: FixedScales, device: torch.device) -> None:
+        def moved(layers: Layers) -> IntegerLayers:
+            return {name: IntegerLayer.on(layer, device) for name, layer in layers.items()}
+
+        self._layers = moved(scales.layers)
+        self._contexts = [moved(layers) for layers in scales.contexts]
+        self._rates = torch.tensor(scales.rates, device=device)
+        self._magnitudes = torch.tensor(MAGNITUDES, dtype=torch.float64, device=device)
+        self._count = scales.count
+
+    def of_z(self, z_hat: Tensor, quality: int, h: int, w: int) -> Said:
+        """What z_hat `(P, Z, p, q)`, in 1/256, says of y: h is at most 4 p, w at most 4 q."""
+        layers = self._layers
+        hidden = functional.pixel_shuffle(pointwise(z_hat, layers["enter"]), 2).clamp_(min=0)
+        hidden = pointwise(depthwise(hidden, layers["spatial"]), layers["middle"])
+        hidden = functional.pixel_shuffle(hidden, 2).clamp_(min=0)
+        hidden = depthwise(hidden, layers["spatial2"])[:, :, :h, :w].contiguous()
+        levels = pointwise(hidden, layers["leave"]) + self._rates[quality][:, None, None]
+        return Said(hidden, levels)
+
+    def indexes(self, said: Said, channels: slice, step: int, seen: Tensor) -> Tensor:
+        """The level of every table of `channels`, `(P, channels, h, w)` int32 in [0, count).
+
+        Args:
+            said: what z says.
+            channels: which levels: the core's, or all others.
+            step: of the core, from 0; one more than its last for the others.
+            seen: `(P, core, h, w)` the decoded symbols of the core, 0 where there is none yet.
+        """
+        levels = said.levels[:, channels]
+        if step and self._contexts:
+            levels = levels + self._change(self._contexts[step - 1], seen, said.hidden)
+        nearest = torch.floor(levels / 2**FRACTION_BITS + 0.5)
+        return nearest.clamp_(0, self._count - 1).int()
+
+    def _change(self, layers: IntegerLayers, seen: Tensor, hidden: Tensor) -> Tensor:
+        """`ScaleContext` in integers: what to add to levels, in 1/256."""
+        magnitudes = self._magnitudes[seen.abs().clamp_(max=len(MAGNITUDES) - 1).long()]
+        inner = torch.cat([depthwise(magnitudes, layers["spatial"]), hidden], dim=1)
+        change = pointwise(pointwise(inner, layers["enter"]).clamp_(min=0), layers["leave"])
+        return change + depthwise(magnitudes, layers["near"]) if "near" in layers else change
+
+
 def _names(context: nn.Module) -> Sequence[str]:
     assert isinstance(context, ScaleContext)
     return CONTEXT_LAYERS if context.near is None else NEAR_LAYERS
-
-
-def _change(layers: Layers, seen: IntArray, hidden: Floats) -> Floats:
-    """`ScaleContext` in integers: what to add to levels, in 1/256."""
-    sizes = np.minimum(np.abs(seen), len(MAGNITUDES) - 1)
-    magnitudes = np.array(MAGNITUDES, np.float64)[sizes]
-    inner = np.concatenate([depthwise(magnitudes, layers["spatial"]), hidden])
-    change = pointwise(np.maximum(pointwise(inner, layers["enter"]), 0), layers["leave"])
-    return change + depthwise(magnitudes, layers["near"]) if "near" in layers else change

@@ -30,6 +30,7 @@ from codec.entropy import (
     Method,
     Tables,
 )
+from codec.entropy.batch import AbstractBatch, Single
 from codec.errors import BitstreamError
 from codec.models.autoencoder import HYPER, Latents, hyper_size, latent_size
 from codec.models.base import (
@@ -52,7 +53,7 @@ from codec.models.clc.reference import (
     start_of,
 )
 from codec.models.iscs import Iscs
-from codec.models.iscs.codec import Coding, Given, rounded
+from codec.models.iscs.codec import Coding, Given, flattened, rounded
 from codec.models.iscs.network import IscsNetwork
 from codec.models.quantize import WORTH
 
@@ -255,11 +256,20 @@ class Clc(Iscs, AbstractConditional):
     ) -> Symbols:
         """Code the references, then what `iscs` codes; the same call in all directions."""
         rows, columns = _grid(*latent_size(geometry))
-        stream = coder.open("z", Method.RANGE)
+        batch = Single(coder)
+        stream = batch.open("z", Method.RANGE)
         own = None if symbols is None else symbols["r"].reshape(-1, WIDTH)
-        r = self.walk_references(stream, own, rows * columns)
+        r = self.walk_references(stream.stream, own, rows * columns)
         given = Given(self.network.means, levels=self._levels(r, geometry))
-        return {"r": r.reshape(-1), **self._walk(coder, stream, symbols, given, geometry)}
+        shaped = None if symbols is None else self._shaped(symbols, geometry)
+        return {
+            "r": r.reshape(-1),
+            **flattened(self._walk(batch, stream, shaped, given, geometry)),
+        }
+
+    def latents(self, batch: AbstractBatch, geometry: TileGeometry) -> Tensor | None:
+        """None: references are looked up picture by picture."""
+        return None
 
     def walk_references(
         self, stream: AbstractStream, own: IntArray | None, blocks: int
@@ -293,12 +303,11 @@ class Clc(Iscs, AbstractConditional):
         r[some, 2:] = code(squares, CHOICES, two).reshape(-1, SQUARES**2)
         return r
 
-    def _levels(self, r: IntArray, geometry: TileGeometry) -> IntArray:
+    def _levels(self, r: IntArray, geometry: TileGeometry) -> Tensor:
         """What the squares' choices add to the levels of y, `(M, h, w)`, in 1/256; all integers."""
         h, w = latent_size(geometry)
-        where = _joined((spread(_choices(r)) > 0).int(), *_grid(h, w))[0, :, :h, :w].numpy()
-        levels: IntArray = where * self.shift[geometry.quality][:, None, None]
-        return levels
+        where = _joined((spread(_choices(r)) > 0).int(), *_grid(h, w))[0, :, :h, :w]
+        return where * torch.from_numpy(self.shift[geometry.quality])[:, None, None]
 
     # ---- decoder only
 

@@ -12,26 +12,24 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.entropy import (
     AbstractCoder,
-    AbstractStream,
     BitCounter,
     IntArray,
     Method,
     Tables,
     gaussian_tables,
 )
-from codec.entropy.fixedpoint import to_fixed
+from codec.entropy.batch import AbstractBatch, AbstractBatchStream, Single
 from codec.models.autoencoder import AbstractAutoencoder, Latents, hyper_size, latent_size
 from codec.models.base import SHORT, Halo, Search, Symbols, TileGeometry
 from codec.models.context import Means
+from codec.models.fixed import to_fixed
 from codec.models.iscs.network import (
     LEVELS,
     IscsConfig,
@@ -44,12 +42,10 @@ from codec.models.layers import QUALITY_MAX
 from codec.models.quantize import dead_zone, round_towards_zero
 from codec.models.scales import FixedScales, Said
 
-__all__ = ["Coding", "Given", "Iscs", "rounded"]
+__all__ = ["Coding", "Given", "Iscs", "flattened", "rounded"]
 
 PRECISION = 16
 SYMBOL_MAX = 2**15
-
-Mask: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class Given:
 
     means: Means
     start: Tensor | float = 0.0
-    levels: IntArray | int = 0
+    levels: Tensor | int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ class Coding:
 class Iscs(AbstractAutoencoder):
     """A trained `iscs`. `network` supplies the float halves, `coding` everything integer.
 
-    Only the float parts may sit on another device; z and tables are computed on the CPU.
+    All networks, those of integers too, run where `to` put them; files come from the CPU alone.
     """
 
     network: IscsNetwork
@@ -164,21 +160,22 @@ class Iscs(AbstractAutoencoder):
     def _quantise(self, y: Tensor, z: IntArray, given: Given, geometry: TileGeometry) -> Found:
         """Round latents `(1, M, h, w)`, and say what they decode to."""
         network, coding = self.network, self.coding
-        h, w = latent_size(geometry)
-        said = self._said(z, given, geometry)
-        symbols = np.zeros((network.config.M, h, w), np.int32)
+        z_hat = torch.from_numpy(z)[None].to(self._device)
+        said = self._said(z_hat, given, geometry)
+        levels = coding.scales.on(self._device)
+        symbols = torch.zeros(y.shape, dtype=torch.int32, device=self._device)
         y = y - given.start
 
         def nearest(channels: slice, step: int, mean: Tensor, mask: Tensor) -> Tensor:
-            tables = coding.scales.indexes(said, channels, step, symbols[: self._core])
-            indexes = torch.from_numpy(tables).to(self._device)
+            indexes = levels.indexes(said, channels, step, symbols[:, : self._core])
             offset = dead_zone(network.dearer[indexes])
             rounded = round_towards_zero(y[:, channels] - mean, offset)
             rounded = rounded.clamp(-SYMBOL_MAX, SYMBOL_MAX) * mask * (indexes >= coding.skip)
-            symbols[channels] += _integers(rounded[0])
+            symbols[:, channels] += rounded.int()
             return rounded
 
-        return Found(symbols, self._y_hat(z, given, geometry, nearest))
+        y_hat = self._y_hat(z_hat, given, geometry, nearest)
+        return Found(symbols[0].cpu().numpy(), y_hat)
 
     def _search(
         self,
@@ -212,8 +209,9 @@ class Iscs(AbstractAutoencoder):
     def _bits(self, z: IntArray, y: IntArray, given: Given, geometry: TileGeometry) -> float:
         """What symbols cost, of any shapes."""
         counter = BitCounter()
-        symbols = {"z": z.reshape(-1), "y": y.reshape(-1)}
-        self._walk(counter, counter.open("z", Method.RANGE), symbols, given, geometry)
+        batch = Single(counter)
+        own = self._shaped({"z": z, "y": y}, geometry)
+        self._walk(batch, batch.open("z", Method.RANGE), own, given, geometry)
         return counter.bits
 
     # ---- both directions
@@ -222,75 +220,98 @@ class Iscs(AbstractAutoencoder):
         self, coder: AbstractCoder, symbols: Symbols | None, geometry: TileGeometry
     ) -> Symbols:
         """Code z, the core step by step, the groups; the same call in all directions."""
-        stream = coder.open("z", Method.RANGE)
-        return self._walk(coder, stream, symbols, Given(self.network.means), geometry)
+        batch = Single(coder)
+        own = None if symbols is None else self._shaped(symbols, geometry)
+        stream = batch.open("z", Method.RANGE)
+        return flattened(self._walk(batch, stream, own, Given(self.network.means), geometry))
+
+    @torch.inference_mode()
+    def latents(self, batch: AbstractBatch, geometry: TileGeometry) -> Tensor | None:
+        """See `AbstractFamily.latents`."""
+        given = Given(self.network.means)
+        stream = batch.open("z", Method.RANGE)
+        return self._natural(self._walk(batch, stream, None, given, geometry), given, geometry)
 
     def _walk(
         self,
-        coder: AbstractCoder,
-        stream: AbstractStream,
-        symbols: Symbols | None,
+        batch: AbstractBatch,
+        stream: AbstractBatchStream,
+        symbols: Mapping[str, Tensor] | None,
         given: Given,
         geometry: TileGeometry,
-    ) -> Symbols:
-        """All of `traverse` behind the opening of z's `stream`."""
-        coding, core = self.coding, self._core
-        size = hyper_size(geometry)
-        h, w = latent_size(geometry)
+    ) -> dict[str, Tensor]:
+        """All of `traverse` behind the opening of z's `stream`, for P tiles of one geometry.
+
+        Symbols go in and out as z `(P, Z, p, q)` and y `(P, M, h, w)`, int32 on the batch's device.
+        """
+        coding, core, device = self.coding, self._core, batch.device
+        size, (h, w) = hyper_size(geometry), latent_size(geometry)
         tables, channels = coding.of_z(geometry.quality)
+        indexes = torch.from_numpy(channels).to(device)[None, :, None, None]
+        indexes = indexes.expand(batch.count, -1, *size).contiguous()
         own = None if symbols is None else symbols["z"]
-        z = stream.code(own, tables, np.repeat(channels, size[0] * size[1]))
+        z = stream.code(own, tables, indexes, torch.ones_like(indexes, dtype=torch.bool))
 
-        said = self._said(z.reshape(-1, *size), given, geometry)
-        own = None if symbols is None else symbols["y"].reshape(-1, h, w)
-        y = np.zeros((self.network.config.M, h, w), np.int32)
+        said, levels = self._said(z, given, geometry), coding.scales.on(device)
+        shape = (batch.count, self.network.config.M, h, w)
+        y = torch.zeros(shape, dtype=torch.int32, device=device)
 
-        def code(stream: AbstractStream, part: slice, indexes: IntArray, where: Mask) -> None:
-            coded = where & (indexes >= coding.skip)
-            block = None if own is None else own[part][coded]
-            y[part][coded] = stream.code(block, coding.tables, indexes[coded])
+        def code(
+            stream: AbstractBatchStream, part: slice, indexes: Tensor, where: Tensor | bool
+        ) -> None:
+            block = None if symbols is None else symbols["y"][:, part]
+            coded = (indexes >= coding.skip) & where
+            y[:, part] += stream.code(block, coding.tables, indexes, coded)
 
-        stream = coder.open(self.streams[1], Method.RANS)
+        stream = batch.open(self.streams[1], Method.RANS)
         for step, mask in enumerate(self._core_masks(h, w)):
-            code(
-                stream, slice(core), coding.scales.indexes(said, slice(core), step, y[:core]), mask
-            )
+            indexes = levels.indexes(said, slice(core), step, y[:, :core])
+            code(stream, slice(core), indexes, mask.to(device))
         groups = self.network.config.groups[1:][: geometry.layers]
         if groups:
-            indexes = coding.scales.indexes(said, slice(core, None), STEPS, y[:core])
+            indexes = levels.indexes(said, slice(core, None), STEPS, y[:, :core])
         first = core
         for name, count in zip(self.streams[2:], groups, strict=False):
-            table = indexes[first - core : first - core + count]
-            everywhere = np.ones(table.shape, bool)
-            code(coder.open(name, Method.RANS), slice(first, first + count), table, everywhere)
+            own = indexes[:, first - core : first - core + count].contiguous()
+            code(batch.open(name, Method.RANS), slice(first, first + count), own, True)
             first += count
-        return {"z": z, "y": y.reshape(-1)}
+        return {"z": z, "y": y}
 
-    def _said(self, z: IntArray, given: Given, geometry: TileGeometry) -> Said:
-        """What z `(Z, p, q)` says of the tables of y, all in integers."""
-        scales, size = self.coding.scales, latent_size(geometry)
+    def _shaped(self, symbols: Symbols, geometry: TileGeometry) -> dict[str, Tensor]:
+        """Symbols of any shapes as `_walk` wants those of one tile."""
+        sizes = {"z": hyper_size(geometry), "y": latent_size(geometry)}
+        return {
+            name: torch.from_numpy(symbols[name].reshape(1, -1, *size))
+            for name, size in sizes.items()
+        }
+
+    def _said(self, z: Tensor, given: Given, geometry: TileGeometry) -> Said:
+        """What z `(P, Z, p, q)` says of the tables of y, all in integers."""
+        scales, size = self.coding.scales.on(z.device), latent_size(geometry)
         said = scales.of_z(to_fixed(z), geometry.quality, *size)
-        return said._replace(levels=said.levels + given.levels)
+        if isinstance(given.levels, int):
+            return said
+        return said._replace(levels=said.levels + given.levels.to(z.device))
 
-    def _core_masks(self, h: int, w: int) -> Iterator[Mask]:
-        """Which of the core's symbols each call codes, `(core, h, w)`.
+    def _core_masks(self, h: int, w: int) -> Iterator[Tensor]:
+        """Which of the core's symbols each call codes, `(core, h, w)` bool.
 
         Without contexts nothing depends on a step, and all of them are one call.
         """
         if not self.coding.scales.contexts:
-            yield np.ones((self._core, h, w), bool)
+            yield torch.ones(self._core, h, w, dtype=torch.bool)
             return
         for k in range(STEPS):
-            yield self.network.h_s_mean.mask(k, h, w)[0].bool().cpu().numpy()
+            yield self.network.h_s_mean.mask(k, h, w)[0].bool()
 
     def _y_hat(
         self,
-        z: IntArray,
+        z: Tensor,
         given: Given,
         geometry: TileGeometry,
         symbols_of: Callable[[slice, int, Tensor, Tensor], Tensor],
     ) -> Tensor:
-        """Walk the context steps; y_hat `(1, M, h, w)` in quantisation steps.
+        """Walk the context steps; y_hat `(P, M, h, w)` in quantisation steps, for z `(P, Z, p, q)`.
 
         `symbols_of(channels, step, mean, mask)` gives the symbols of some channels where `mask` is
         1 and 0 elsewhere: the encoder rounds there, the decoder looks them up.
@@ -299,10 +320,10 @@ class Iscs(AbstractAutoencoder):
         h, w = latent_size(geometry)
         quality = self._quality(geometry.quality)
         norm = self._norm(geometry)
-        z_hat = torch.from_numpy(z).to(self._device, torch.float32)[None]
+        z_hat = z.to(self._device, torch.float32)
         features = network.h_s_mean.features(z_hat)[:, :, :h, :w]
         features = features.contiguous(memory_format=torch.channels_last)
-        y_hat = torch.zeros(1, core, h, w, device=self._device)
+        y_hat = torch.zeros(len(z), core, h, w, device=self._device)
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)
         for k in range(STEPS):
             mask = network.h_s_mean.mask(k, h, w)
@@ -323,10 +344,16 @@ class Iscs(AbstractAutoencoder):
         return self._dequantise(symbols, Given(self.network.means), geometry)
 
     def _dequantise(self, symbols: Symbols, given: Given, geometry: TileGeometry) -> Tensor:
-        size = latent_size(geometry)
-        z = symbols["z"].reshape(-1, *hyper_size(geometry))
-        y = torch.from_numpy(symbols["y"].reshape(1, -1, *size)).to(self._device, torch.float32)
-        y_hat = self._y_hat(z, given, geometry, lambda part, _k, _mean, mask: y[:, part] * mask)
+        return self._natural(self._shaped(symbols, geometry), given, geometry)
+
+    def _natural(
+        self, symbols: Mapping[str, Tensor], given: Given, geometry: TileGeometry
+    ) -> Tensor:
+        """What symbols, as of `_walk`, are in natural units, `(P, M, h, w)`."""
+        y = symbols["y"].to(self._device, torch.float32)
+        y_hat = self._y_hat(
+            symbols["z"], given, geometry, lambda part, _k, _mean, mask: y[:, part] * mask
+        )
         latents: Tensor = y_hat * self.network.inverse_gain(self._quality(geometry.quality)).exp()
         return latents
 
@@ -397,8 +424,10 @@ def _without_integer_parts(network: IscsNetwork) -> IscsNetwork:
 
 def rounded(z: Tensor) -> IntArray:
     """The symbols `(Z, p, q)` of z-values `(1, Z, p, q)`."""
-    return _integers(torch.round(z).clamp(-SYMBOL_MAX, SYMBOL_MAX)[0])
+    found = torch.round(z).clamp(-SYMBOL_MAX, SYMBOL_MAX)[0]
+    return found.to(torch.int32).cpu().contiguous().numpy()
 
 
-def _integers(values: Tensor) -> IntArray:
-    return values.to(torch.int32).cpu().contiguous().numpy()
+def flattened(symbols: Mapping[str, Tensor]) -> dict[str, IntArray]:
+    """Symbols of one tile in tensors as `traverse` gives them."""
+    return {name: values.numpy().reshape(-1) for name, values in symbols.items()}

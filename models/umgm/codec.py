@@ -23,7 +23,7 @@ from torch import Tensor
 from codec.entropy import AbstractCoder, IntArray, Method
 from codec.models.autoencoder import AbstractAutoencoder, hyper_size, latent_size
 from codec.models.base import SHORT, Halo, Search, Symbols, TileGeometry
-from codec.models.scales import FixedScales, Said
+from codec.models.scales import FixedScales, Levels, Said
 from codec.models.umgm.codebooks import Codebooks
 from codec.models.umgm.mixture import LEVELS
 from codec.models.umgm.network import UmgmConfig, UmgmNetwork
@@ -93,7 +93,7 @@ class Umgm(AbstractAutoencoder):
         z = coding.z.nearest(z_real[0].cpu(), self._levels_of_z(geometry))
 
         core, groups = network.core_channels, coding.core.groups
-        said = coding.scales.of_z(coding.z.integers(z), geometry.quality, h, w)
+        said = self._said(z, geometry)
         codes = np.zeros((groups + coding.rest.groups, h, w), np.int32)
         words = np.zeros((core, h, w), np.int32)
 
@@ -125,7 +125,7 @@ class Umgm(AbstractAutoencoder):
         z = coding.z.code(coder.open("z", Method.RANGE), given, levels)
 
         groups = coding.core.groups
-        said = coding.scales.of_z(coding.z.integers(z), geometry.quality, h, w)
+        said = self._said(z, geometry)
         given = None if symbols is None else symbols["y"].reshape(-1, h, w)
         y = np.zeros((groups + coding.rest.groups, h, w), np.int32)
         words = np.zeros((self.network.core_channels, h, w), np.int32)
@@ -160,7 +160,18 @@ class Umgm(AbstractAutoencoder):
         """The level of every code of a step, `(groups, h, w)`; `words` is 0 where none is known."""
         groups = self.coding.core.groups
         which = slice(groups) if step < STEPS else slice(groups, None)
-        return self.coding.scales.indexes(said, which, step, words)
+        seen = torch.from_numpy(words)[None]
+        found: IntArray = self._scales.indexes(said, which, step, seen)[0].numpy()
+        return found
+
+    def _said(self, z: IntArray, geometry: TileGeometry) -> Said:
+        """What codes `(groups, p, q)` of z say of all levels."""
+        words = torch.from_numpy(self.coding.z.integers(z))[None]
+        return self._scales.of_z(words, geometry.quality, *latent_size(geometry))
+
+    @property
+    def _scales(self) -> Levels:
+        return self.coding.scales.on(torch.device("cpu"))
 
     def _walk(
         self,

@@ -6,17 +6,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec.entropy.fixedpoint import (
-    FixedLayer,
-    depthwise,
-    pixel_shuffle,
-    pointwise,
-    quantise_layer,
-    to_fixed,
-)
+from codec.entropy.fixedpoint import FixedLayer, quantise_layer
 from codec.models.context import magnitudes
+from codec.models.fixed import IntegerLayer, depthwise, pointwise, to_fixed
 from codec.models.iscs import IscsConfig, IscsNetwork
 from codec.models.scales import FixedScales
+
+CPU = torch.device("cpu")
+
+
+def batched(x: np.ndarray, count: int = 2) -> torch.Tensor:
+    """The same `count` times, as float64, the last one negated."""
+    signs = torch.ones(count, 1, 1, 1, dtype=torch.float64)
+    signs[-1] = -1
+    return torch.from_numpy(x.astype(float)) * signs
 
 
 def requantised(total: int, shift: int) -> int:
@@ -32,10 +35,11 @@ def test_a_pointwise_layer_is_integer_arithmetic(seed: int, shift: int) -> None:
     bias = rng.integers(-(2**34), 2**34, 3)
     x = rng.integers(-32767, 32768, (5, 2, 2))
     layer = FixedLayer(weight.astype(float), bias.astype(float), shift)
-    found = pointwise(x.astype(float), layer)
-    for o, i, j in np.ndindex(3, 2, 2):
-        total = int(bias[o]) + sum(int(weight[o, c]) * int(x[c, i, j]) for c in range(5))
-        assert found[o, i, j] == requantised(total, shift)
+    found = pointwise(batched(x), IntegerLayer.on(layer, CPU))
+    for sign, o, i, j in np.ndindex(2, 3, 2, 2):
+        total = sum(int(weight[o, c]) * int(x[c, i, j]) for c in range(5))
+        total = int(bias[o]) + (-total if sign else total)
+        assert found[sign, o, i, j] == requantised(total, shift)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 30))
@@ -45,20 +49,15 @@ def test_a_depthwise_layer_is_integer_arithmetic(seed: int, shift: int) -> None:
     bias = rng.integers(-(2**34), 2**34, 2)
     x = rng.integers(-32767, 32768, (2, 3, 2))
     layer = FixedLayer(weight.astype(float), bias.astype(float), shift)
-    found = depthwise(x.astype(float), layer)
-    for c, i, j in np.ndindex(2, 3, 2):
-        total = int(bias[c])
+    found = depthwise(batched(x), IntegerLayer.on(layer, CPU))
+    for sign, c, i, j in np.ndindex(2, 2, 3, 2):
+        total = 0
         for di, dj in np.ndindex(3, 3):
             row, column = i + di - 1, j + dj - 1
             if 0 <= row < 3 and 0 <= column < 2:
                 total += int(weight[c, di, dj]) * int(x[c, row, column])
-        assert found[c, i, j] == requantised(total, shift)
-
-
-def test_pixel_shuffle_orders_channels_as_torch_does() -> None:
-    x = torch.arange(8 * 3 * 2.0).view(1, 8, 3, 2)
-    expected = torch.nn.functional.pixel_shuffle(x, 2)[0].numpy()
-    np.testing.assert_array_equal(expected, pixel_shuffle(x[0].double().numpy()))
+        total = int(bias[c]) + (-total if sign else total)
+        assert found[sign, c, i, j] == requantised(total, shift)
 
 
 def test_a_layer_of_fractions_is_refused() -> None:
@@ -71,7 +70,8 @@ def test_a_quantised_layer_is_close_to_the_real_one() -> None:
     weight, bias = rng.normal(0, 0.2, (8, 16)), rng.normal(0, 1, 8)
     x = rng.normal(0, 3, (16, 4, 4))
     exact = (weight @ x.reshape(16, -1)).reshape(8, 4, 4) + bias[:, None, None]
-    fixed = pointwise(np.rint(x * 256), quantise_layer(weight, bias)) / 256
+    layer = IntegerLayer.on(quantise_layer(weight, bias), CPU)
+    fixed = pointwise(batched(np.rint(x * 256), 1) * -1, layer)[0] / 256
     np.testing.assert_allclose(exact, fixed, atol=0.02)
 
 
@@ -86,7 +86,8 @@ def test_levels_of_the_integer_network_are_the_float_ones_rounded() -> None:
     z = torch.randint(-3, 4, (1, 4, 5, 7))
     seen = torch.randint(-20, 21, (3, 20, 27))
     fixed = FixedScales.freeze(network.h_s_scale, network.scale_context, 64)
-    said = fixed.of_z(to_fixed(z[0].int().numpy()), 37, 20, 27)
+    levels = fixed.on(CPU)
+    said = levels.of_z(to_fixed(z.int()), 37, 20, 27)
     with torch.no_grad():
         hidden = network.h_s_scale.hidden(z.float())
         of_z = network.h_s_scale(hidden, torch.tensor([37.0]))[:, :, :, :27]
@@ -96,5 +97,5 @@ def test_levels_of_the_integer_network_are_the_float_ones_rounded() -> None:
         channels = slice(3) if step < 4 else slice(3, None)
         change = contexts[step - 1] if step else torch.zeros(1)
         real = (of_z[:, channels] + change).clamp(0, 63)
-        integers = fixed.indexes(said, channels, step, seen.int().numpy())
-        assert np.abs(real[0].numpy() - integers).max() < 0.6
+        integers = levels.indexes(said, channels, step, seen.int()[None])
+        assert (real - integers).abs().max() < 0.6

@@ -278,7 +278,8 @@ def test_the_core_is_coded_in_two_steps_that_share_no_position() -> None:
 
 def test_tables_of_the_second_step_depend_on_the_first() -> None:
     codec = Umgm.freeze(tiny())
-    said = codec.coding.scales.of_z(np.zeros((4, 2, 3)), 70, 8, 12)
+    levels = codec.coding.scales.on(torch.device("cpu"))
+    said = levels.of_z(torch.zeros(1, 4, 2, 3, dtype=torch.float64), 70, 8, 12)
     words = np.zeros((4, 8, 12), np.int32)
     first = codec._levels(said, 1, words)
     words[:, 2, 2] = 9
