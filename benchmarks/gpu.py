@@ -27,21 +27,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 import codec
 from codec.benchmark.provenance import origin
 from codec.bitstream import unpack, unpack_streams
-from codec.entropy import (
-    AbstractCoder,
-    AbstractStream,
-    Decoder,
-    Encoder,
-    IntArray,
-    Method,
-    Tables,
-    gaussian_tables,
-)
-from codec.entropy.device import RansBatch
+from codec.entropy import Decoder, Encoder, IntArray, Method, Tables, gaussian_tables
+from codec.entropy.batch import AbstractBatch, AbstractBatchStream
+from codec.entropy.device import DeviceDecoder, RansBatch
 from codec.entropy.rans import _encoded
 from codec.errors import BitstreamError
 from codec.models.base import AbstractFamily
@@ -51,6 +44,8 @@ QUALITY = 60
 SYMBOLS = 200_000  # of each stream of the comparison of both rANS decoders, as of a 1080p picture
 SCALES = np.exp(np.linspace(np.log(0.11), np.log(64), 64))
 LANES_LOG2 = (5, 8, 10)
+PIXELS_MAX = 1 << 27  # of a batch: more would take minutes
+PEER_RUNS = 2
 
 
 def mirrored(photo: np.ndarray[Any, Any], width: int, height: int) -> np.ndarray[Any, Any]:
@@ -59,25 +54,31 @@ def mirrored(photo: np.ndarray[Any, Any], width: int, height: int) -> np.ndarray
     return np.ascontiguousarray(np.pad(photo, missing, mode="symmetric")[:height, :width])
 
 
-class TimedDecoder(AbstractCoder, AbstractStream):
-    """A decoder that adds up the milliseconds in which it decodes."""
+class TimedDecoder(AbstractBatch):
+    """A decoder of several pictures that adds up the milliseconds in which it decodes."""
 
-    def __init__(self, payloads: dict[str, bytes]) -> None:
-        self.decoder = Decoder(payloads)
-        self.stream: AbstractStream | None = None
-        self.ms = 0.0
+    def __init__(self, decoder: DeviceDecoder, idle: Callable[[], float]) -> None:
+        self.decoder, self.idle, self.ms = decoder, idle, 0.0
+        self.count, self.device = decoder.count, decoder.device
 
-    def open(self, name: str, method: Method) -> AbstractStream:
-        """See `AbstractCoder.open`; `iscs` reads a stream to its end before it opens the next."""
-        self.stream = self.decoder.open(name, method)
-        return self
+    def open(self, name: str, method: Method) -> AbstractBatchStream:
+        """See `AbstractBatch.open`."""
+        return TimedStream(self.decoder.open(name, method), self)
 
-    def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
-        """See `AbstractStream.code`."""
-        assert self.stream is not None
-        started = time.perf_counter()
-        found = self.stream.code(symbols, tables, indexes)
-        self.ms += 1000 * (time.perf_counter() - started)
+
+class TimedStream(AbstractBatchStream):
+    """One of its streams."""
+
+    def __init__(self, stream: AbstractBatchStream, batch: TimedDecoder) -> None:
+        self.stream, self.batch = stream, batch
+
+    def code(
+        self, symbols: Tensor | None, tables: Tables, indexes: Tensor, where: Tensor
+    ) -> Tensor:
+        """See `AbstractBatchStream.code`."""
+        started = self.batch.idle()
+        found = self.stream.code(symbols, tables, indexes, where)
+        self.batch.ms += 1000 * (self.batch.idle() - started)
         return found
 
 
@@ -102,43 +103,45 @@ class Bench:
             found.append(1000 * (self.idle() - started))
         return statistics.median(found[1:])
 
-    def stages(self, streams: list[bytes], family: AbstractFamily) -> dict[str, float]:
-        """Milliseconds of each stage of decoding all streams, a picture after the other.
+    def stages(
+        self, streams: list[bytes], family: AbstractFamily, *, kernel: bool
+    ) -> dict[str, float]:
+        """Milliseconds of each stage of decoding all streams side by side.
 
         Seams between tiles are left out: each is drawn without its neighbours.
         """
         totals: dict[str, list[float]] = defaultdict(list)
         for _ in range(self.runs + 1):
-            ms: dict[str, float] = defaultdict(float)
-            for stream in streams:
-                self._one(stream, family, ms)
-            for name, value in ms.items():
+            for name, value in self._once(streams, family, kernel).items():
                 totals[name].append(value)
-        return {name: statistics.median(values[1:]) for name, values in totals.items()}
+        return {name: round(statistics.median(each[1:]), 3) for name, each in totals.items()}
 
-    def _one(self, stream: bytes, family: AbstractFamily, ms: dict[str, float]) -> None:
+    @torch.inference_mode()
+    def _once(self, streams: list[bytes], family: AbstractFamily, kernel: bool) -> dict[str, float]:
+        ms: dict[str, float] = defaultdict(float)
+
         def timed(name: str, work: Callable[[], Any]) -> Any:
             started = self.idle()
             found = work()
             ms[name] += 1000 * (self.idle() - started)
             return found
 
-        container = timed("parse", partial(unpack, stream))
-        for number in range(container.header.tiles):
-            geometry = geometry_of(container.header, number)
+        containers = timed("parse", lambda: [unpack(stream) for stream in streams])
+        for number in range(containers[0].header.tiles):
+            geometry = geometry_of(containers[0].header, number)
             payloads = timed(
-                "parse", partial(unpack_streams, container.tiles[number], family.streams)
+                "parse",
+                lambda n=number: [unpack_streams(c.tiles[n], family.streams) for c in containers],
             )
-            coder = TimedDecoder(payloads)
-            symbols = timed("integer networks", partial(family.traverse, coder, None, geometry))
+            coder = TimedDecoder(DeviceDecoder(payloads, self.device, kernel=kernel), self.idle)
+            symbols = timed("integer networks", partial(family.traverse_batch, coder, geometry))
             ms["integer networks"] -= coder.ms
             ms["entropy"] += coder.ms
-            timed("upload", partial(torch.from_numpy(symbols["y"]).to, self.device))
-            with torch.inference_mode():
-                latents = timed("context", partial(family.dequantise, symbols, geometry))
-                x_hat = timed("synthesis", partial(family.synthesise, latents, geometry.quality))
-                levels = timed("levels", lambda x=x_hat: (x.clamp(0, 1) * 255).round().byte())
+            latents = timed("context", partial(family.dequantise_batch, symbols, geometry))
+            x_hat = timed("synthesis", partial(family.synthesise, latents, geometry.quality))
+            levels = timed("levels", lambda x=x_hat: (x.clamp(0, 1) * 255).round().byte())
             timed("download", levels.cpu)
+        return ms
 
 
 def moved(stream: bytes, device: str) -> dict[str, float]:
@@ -150,11 +153,12 @@ def moved(stream: bytes, device: str) -> dict[str, float]:
 
 def pictures(bench: Bench, photo: Any, sizes: list[tuple[int, int]], batches: list[int]) -> Any:
     """Stages, and the whole, of each size and batch."""
-    model = codec.load_model("iscs", device=str(bench.device))
     rows = []
     for width, height in sizes:
         stream = codec.encode(mirrored(photo, width, height), quality=QUALITY)
         for batch in batches:
+            if batch * width * height > PIXELS_MAX:
+                continue
             streams = [stream] * batch
             whole = {
                 name: bench.ms(
@@ -162,16 +166,21 @@ def pictures(bench: Bench, photo: Any, sizes: list[tuple[int, int]], batches: li
                 )
                 for name, half in (("float32", False), ("float16", True))
             }
+            half = codec.load_model("iscs", device=str(bench.device)).family.halved()
             rows.append(
                 {
                     "size": [width, height],
                     "batch": batch,
                     "bytes": len(stream),
-                    "stages_ms": bench.stages(streams, model.family),
+                    "stages_ms": {
+                        name: bench.stages(streams, half, kernel=kernel)
+                        for name, kernel in (("rans on the device", True), ("rans on cores", False))
+                        if kernel is False or bench.device.type == "cuda"
+                    },
                     "half": moved(stream, str(bench.device)),
                     "whole_ms": whole,
                     "pictures_per_second": {
-                        name: 1000 * batch / value for name, value in whole.items()
+                        name: round(1000 * batch / value, 1) for name, value in whole.items()
                     },
                 }
             )
@@ -249,6 +258,7 @@ def peer(bench: Bench, photo: Any, sizes: list[tuple[int, int]]) -> Any:
     net = mbt2018_mean(quality=4, pretrained=False).eval()
     net.update(force=True)
     net.to(bench.device)
+    bench = Bench(bench.device, PEER_RUNS)
     rows = {}
     for width, height in sizes:
         array = mirrored(photo, -(-width // 64) * 64, -(-height // 64) * 64)

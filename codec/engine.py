@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import final
@@ -36,7 +37,14 @@ from codec.entropy import Decoder, Encoder, Silence, prepare
 from codec.errors import BitstreamError, ModelError, UsageError
 from codec.io.picture import Picture, Samples
 from codec.io.side import COLOURS, Side, read_side, side_chunks
-from codec.models.base import SHORT, AbstractConditional, AbstractFamily, Search, Symbols
+from codec.models.base import (
+    SHORT,
+    AbstractConditional,
+    AbstractFamily,
+    Search,
+    Symbols,
+    TileGeometry,
+)
 from codec.progress import Progress, Stopwatch, unseen, within
 from codec.registry import family_by_id, family_by_name
 from codec.tiling import analyse_tile, geometry_of, reconstruct, tile_side
@@ -331,9 +339,7 @@ def decode_tensors(
     x = torch.empty(
         len(containers), sides[0].channels, window.height, window.width, device=model.device
     )
-    for box, x_hat in _decode_tiles(
-        containers, model, window, layers, SymbolDigest(), watch, unseen
-    ):
+    for box, x_hat in _decode_tiles(containers, model, window, layers, None, watch, unseen):
         here, there = _overlap(box, window)
         with watch.part("transform"):
             rows, columns = _rows_columns(there)
@@ -415,35 +421,58 @@ def _decode_tiles(
     model: Model,
     window: Box,
     layers: int | None,
-    digest: SymbolDigest,
+    digest: SymbolDigest | None,
     watch: Stopwatch,
     progress: Progress,
 ) -> Iterator[tuple[Box, Tensor]]:
-    """The tiles of pictures with equal headers, `(N, 3, height, width)` each."""
+    """The tiles of pictures with equal headers, `(N, 3, height, width)` each.
+
+    On a GPU those of all pictures are decoded side by side, where the family can.
+    """
     header, family = containers[0].header, model.family
     readers = [model.reading(container).family for container in containers]
 
     def latents(number: int) -> Tensor:
-        parts = [
-            latents_of(container, reader, number)
+        payloads = [
+            _streams(container, number, reader, layers)
             for container, reader in zip(containers, readers, strict=True)
         ]
+        if model.device.type == "cuda" and all(payloads):
+            found = together(geometry(number, payloads[0]), payloads)
+            if found is not None:
+                return found
+        parts = [one(number, own, reader) for own, reader in zip(payloads, readers, strict=True)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def latents_of(container: Container, family: AbstractFamily, number: int) -> Tensor:
-        geometry = geometry_of(header, number)
+    def together(own: TileGeometry, payloads: Sequence[Mapping[str, bytes]]) -> Tensor | None:
         with watch.part("entropy"):
-            streams = _streams(container, number, family, layers)
+            from codec.entropy.device import DeviceDecoder
+
+            decoder = DeviceDecoder(payloads, model.device, kernel=_has_triton())
+            symbols = family.traverse_batch(decoder, own)
+            if symbols is None:
+                return None
+            decoder.finish()
+            if digest is not None:
+                digest.add({name: values.cpu().numpy() for name, values in symbols.items()})
+        return family.dequantise_batch(symbols, own)
+
+    def geometry(number: int, streams: Mapping[str, bytes]) -> TileGeometry:
+        known = family.layers - len(family.streams) + len(streams)
+        return replace(geometry_of(header, number), layers=known)
+
+    def one(number: int, streams: Mapping[str, bytes], family: AbstractFamily) -> Tensor:
+        own = geometry(number, streams) if streams else geometry_of(header, number)
+        with watch.part("entropy"):
             if streams:
-                known = family.layers - len(family.streams) + len(streams)
-                geometry = replace(geometry, layers=known)
                 decoder = Decoder(streams)
-                symbols = family.traverse(decoder, None, geometry)
+                symbols = family.traverse(decoder, None, own)
                 decoder.finish()
             else:
-                symbols = family.traverse(Silence(), None, geometry)
-            digest.add(symbols)
-        return family.dequantise(symbols, geometry)
+                symbols = family.traverse(Silence(), None, own)
+            if digest is not None:
+                digest.add(symbols)
+        return family.dequantise(symbols, own)
 
     tiles = reconstruct(family, latents, header, window)
     while True:
@@ -454,6 +483,17 @@ def _decode_tiles(
         yield tile
         done = tile[0].top + tile[0].height - window.top
         progress(min(1.0, done / window.height))
+
+
+@lru_cache(maxsize=1)
+def _has_triton() -> bool:
+    """Whether a GPU can decode symbols; said once if not."""
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        warnings.warn("there is no Triton here: the CPU decodes all symbols", stacklevel=1)
+        return False
+    return True
 
 
 def _check_layers(layers: int | None, model: Model) -> None:

@@ -1,12 +1,14 @@
-"""The rANS decoder on a GPU: many streams in one pass. Knows tensors, no names of streams.
+"""Decoding on a GPU: many streams in one pass. Knows tensors, no family.
 
-It reads the bytes that `RansReader` reads and gives the same symbols. Nothing here is loaded with
-the package: it needs torch, and triton, which torch for CUDA brings along.
+`RansBatch` reads the bytes that `RansReader` reads and gives the same symbols; `DeviceDecoder` is
+`Decoder` for several pictures. Nothing here is loaded with the package: it needs torch, and triton,
+which torch for CUDA brings along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, final
@@ -16,12 +18,103 @@ import torch
 from torch import Tensor
 
 from codec.entropy import escapes
+from codec.entropy.batch import AbstractBatch, AbstractBatchStream
+from codec.entropy.coder import Method
 from codec.entropy.kernels import BUCKETS_LOG2
-from codec.entropy.rans import ESCAPE, STATE_MIN, lookup, opened, rest_bits
-from codec.entropy.tables import Tables
+from codec.entropy.ranges import RangeReader
+from codec.entropy.rans import ESCAPE, STATE_MIN, RansReader, lookup, opened, rest_bits
+from codec.entropy.stream import AbstractReader
+from codec.entropy.tables import IntArray, Tables
 from codec.errors import BitstreamError
 
-__all__ = ["RansBatch"]
+__all__ = ["DeviceDecoder", "RansBatch"]
+
+
+@final
+class DeviceDecoder(AbstractBatch):
+    """The sub-streams of P pictures or tiles: indexes come and symbols go on `device`.
+
+    Args:
+        payloads: of each picture, by the names of its sub-streams.
+        device: of all tensors.
+        kernel: whether rANS runs there too; if not, the cores of the CPU read the pictures side by
+            side, as they always do what is of ranges.
+    """
+
+    def __init__(
+        self, payloads: Sequence[Mapping[str, bytes]], device: torch.device, *, kernel: bool
+    ) -> None:
+        self.count, self.device = len(payloads), device
+        self._payloads, self._kernel = payloads, kernel
+        self._opened: dict[str, _OnDevice | _OnHost] = {}
+
+    def open(self, name: str, method: Method) -> AbstractBatchStream:
+        """See `AbstractBatch.open`; a name is opened once."""
+        missing = [number for number, own in enumerate(self._payloads) if name not in own]
+        if missing:
+            raise BitstreamError(f"picture {missing[0]}: there is no sub-stream {name!r}")
+        streams = [own[name] for own in self._payloads]
+        if method is Method.RANS and self._kernel:
+            self._opened[name] = _OnDevice(RansBatch(streams, self.device))
+        else:
+            kind = RansReader if method is Method.RANS else RangeReader
+            self._opened[name] = _OnHost([kind(stream) for stream in streams])
+        return self._opened[name]
+
+    def finish(self) -> None:
+        """Check that every stream was opened and ends here; see `AbstractReader.finish`."""
+        for number, own in enumerate(self._payloads):
+            unread = sorted(own.keys() - self._opened.keys())
+            if unread:
+                raise BitstreamError(f"picture {number}: streams {unread} were not read")
+        for stream in self._opened.values():
+            stream.finish()
+
+
+@final
+class _OnDevice(AbstractBatchStream):
+    def __init__(self, batch: RansBatch) -> None:
+        self._batch = batch
+
+    def code(
+        self, symbols: Tensor | None, tables: Tables, indexes: Tensor, where: Tensor
+    ) -> Tensor:
+        """See `AbstractBatchStream.code`."""
+        found = torch.zeros_like(indexes)
+        counts = where.flatten(1).sum(1).tolist()
+        found[where] = self._batch.code(tables, indexes[where], counts)
+        return found
+
+    def finish(self) -> None:
+        """See `RansBatch.finish`."""
+        self._batch.finish()
+
+
+@final
+class _OnHost(AbstractBatchStream):
+    def __init__(self, readers: Sequence[AbstractReader]) -> None:
+        self._readers = readers
+
+    def code(
+        self, symbols: Tensor | None, tables: Tables, indexes: Tensor, where: Tensor
+    ) -> Tensor:
+        """See `AbstractBatchStream.code`."""
+        ends = np.cumsum(where.flatten(1).sum(1).tolist())
+        blocks = np.split(indexes[where].cpu().numpy(), ends[:-1])
+
+        def read(reader: AbstractReader, block: IntArray) -> IntArray:
+            return reader.code(None, tables, block)
+
+        with ThreadPoolExecutor() as pool:
+            read_all = np.concatenate(list(pool.map(read, self._readers, blocks)))
+        found = torch.zeros_like(indexes)
+        found[where] = torch.from_numpy(read_all).to(indexes.device)
+        return found
+
+    def finish(self) -> None:
+        """See `AbstractReader.finish`."""
+        for reader in self._readers:
+            reader.finish()
 
 
 @final

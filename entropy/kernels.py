@@ -1,4 +1,4 @@
-"""The loops of the rANS coder, compiled. Knows arrays; who calls has checked them.
+"""The loops of the rANS coder and the range decoder, compiled. Knows arrays, which are checked.
 
 Every operation takes or gives `start` and `freq` in units of 2**-16; operation k belongs to lane
 k mod N. A lane's state is within 2**24..2**40 - 1 between operations. Import this module only where
@@ -9,6 +9,11 @@ it is used: it loads numba.
     words: uint16; for decoding one more than the stream has, a zero
     entries: symbol << 32 | freq << 16 | start, uint64, tables one after another
     firsts: (T * 1024,) uint32, the entry in which each 64th of a table's range begins
+
+Those of the range decoder are in units of 2**-24.
+
+    stream: uint8; beyond its end it reads as 0
+    interval: (3,) uint64, point, size, and bytes that were read
 """
 
 from __future__ import annotations
@@ -19,7 +24,18 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["BUCKETS_LOG2", "advance", "compiled", "decode", "decode_bits", "encode", "gather"]
+__all__ = [
+    "BUCKETS_LOG2",
+    "advance",
+    "compiled",
+    "decode",
+    "decode_bits",
+    "encode",
+    "gather",
+    "narrow",
+    "read",
+    "read_bits",
+]
 
 # Measured with 64 tables: 512 and 2048 buckets are 5 and 10 % slower, 65536 several times.
 BUCKETS_LOG2 = 10
@@ -28,6 +44,7 @@ BUCKETS_LOG2 = 10
 # negative, which costs a fifth of the speed.
 U = np.uint64
 ONE, U16, U24, MASK16, STATE_MIN = U(1), U(16), U(24), U(0xFFFF), U(1 << 24)
+ZERO, EIGHT, U32, SIZE_MIN = U(0), U(8), U(32), U(1 << 32)
 TABLE_SHIFT, SLOT_SHIFT = U(BUCKETS_LOG2), U(16 - BUCKETS_LOG2)
 
 
@@ -132,3 +149,63 @@ def decode_bits(words, at, states, k, bits, out):  # type: ignore[no-untyped-def
         out[i] = number
         states[lane], place = advance(x, number << rest, ONE << rest, words, place)
     return place
+
+
+@compiled
+def narrow(stream, point, size, at, start, freq):  # type: ignore[no-untyped-def]
+    """Go into an entry's part of the interval; returns the next point, size and place."""
+    unit = size >> U24
+    point -= unit * start
+    size = unit * freq
+    if size < SIZE_MIN:
+        size <<= U32
+        for _ in range(4):
+            byte = U(stream[at]) if at < U(len(stream)) else ZERO
+            point = (point << EIGHT) | byte
+            at += ONE
+    return point, size, at
+
+
+@compiled
+def read(stream, interval, cdf, sizes, shift, order, indexes, columns):  # type: ignore[no-untyped-def]
+    """Decode the entry of each of `indexes` that `order` names; returns how many could be.
+
+    Fewer than there are, and the interval is as it was: no encoder wrote this stream.
+    """
+    point, size, at = interval[0], interval[1], interval[2]
+    left = U(shift)
+    for i in range(U(len(order))):
+        place = U(order[i])
+        t = U(indexes[place])
+        slot = point // (size >> U24)
+        if slot >= STATE_MIN:
+            return i
+        low, high = ZERO, U(sizes[t])
+        while high - low > ONE:
+            middle = (low + high) >> ONE
+            if U(cdf[t, middle]) << left <= slot:
+                low = middle
+            else:
+                high = middle
+        start = U(cdf[t, low]) << left
+        freq = (U(cdf[t, low + ONE]) << left) - start
+        point, size, at = narrow(stream, point, size, at, start, freq)
+        columns[place] = np.int32(low)
+    interval[0], interval[1], interval[2] = point, size, at
+    return U(len(order))
+
+
+@compiled
+def read_bits(stream, interval, bits, values):  # type: ignore[no-untyped-def]
+    """Decode a number of 1..24 bits for each of `bits`; otherwise as `read`."""
+    point, size, at = interval[0], interval[1], interval[2]
+    for i in range(U(len(bits))):
+        slot = point // (size >> U24)
+        if slot >= STATE_MIN:
+            return i
+        rest = U24 - U(bits[i])
+        number = slot >> rest
+        point, size, at = narrow(stream, point, size, at, number << rest, ONE << rest)
+        values[i] = np.int64(number)
+    interval[0], interval[1], interval[2] = point, size, at
+    return U(len(bits))

@@ -1,13 +1,14 @@
-"""constriction's range coder over integer tables: for few symbols, wide tables, many table sets.
+"""The range coder over integer tables: for few symbols, wide tables, many table sets.
 
-Knows tables and arrays, no names of streams. The symbols of one call are coded table by table, so
-a call with few tables is few calls of constriction. docs/format/entropy.md has the arithmetic.
+Knows tables and arrays, no names of streams. The symbols of one call are coded table by table.
+constriction writes; what reads is docs/format/entropy.md compiled, since constriction takes
+longer to build a table than to decode all symbols that it is for, and holds up other threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, TypeAlias, final
 
 import constriction
@@ -59,12 +60,10 @@ class RangeWriter(AbstractWriter):
         words: NDArray[np.uint32] = self._encoder.get_compressed()
         settled, (lower, size) = self._encoder.pos()
         # constriction ends on the first multiple of 2**32 that is not below the interval.
-        window = words[settled:].astype(">u4").tobytes().ljust(8, b"\0")
-        point = int.from_bytes(window, "big")
-        left = size - (point - lower) % 2**64
-        bits: int = next(bits for bits in range(64, 31, -8) if -point % 2**bits < left)
-        whole = words[:settled].astype(">u4").tobytes() + window
-        value: int = int.from_bytes(whole, "big") + -point % 2**bits
+        last = int.from_bytes(words[settled:].astype(">u4").tobytes().ljust(8, b"\0"), "big")
+        above = _up_to_shortest(lower, size) - (last - lower) % 2**64
+        whole = words[:settled].astype(">u4").tobytes() + last.to_bytes(8, "big")
+        value: int = int.from_bytes(whole, "big") + above
         return value.to_bytes(len(whole), "big").rstrip(b"\0")
 
     def _bits(self, bits: Integers, values: Integers) -> None:
@@ -74,22 +73,24 @@ class RangeWriter(AbstractWriter):
 
 @final
 class RangeReader(AbstractReader):
-    """Decodes as it is asked to, and encodes what it decoded: the bytes must be the same."""
+    """Decodes as it is asked to."""
 
     def __init__(self, stream: bytes) -> None:
-        self._stream = stream
-        words = np.frombuffer(stream + bytes(-len(stream) % 4), ">u4").astype(np.uint32)
-        with _translated():
-            self._decoder = constriction.stream.queue.RangeDecoder(words)
-        self._twin = RangeWriter()
+        self._stream = np.frombuffer(stream, np.uint8)
+        begin = int.from_bytes(stream[:8].ljust(8, b"\0"), "big")
+        self._interval = np.array([begin, 2**64 - 1, 8], np.uint64)
+        self._begun = False
 
     def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
         """See `AbstractStream.code`."""
         indexes = checked(indexes, 0, len(tables.sizes) - 1, "indexes")
+        if not len(indexes):
+            return np.zeros(0, np.int32)
+        order = np.argsort(indexes, kind="stable")
         columns = np.empty(len(indexes), np.int32)
-        with _translated():
-            for t, places in _groups(indexes):
-                columns[places] = self._decoder.decode(_model(tables, t), len(places))
+        shift = PRECISION - tables.precision
+        given = tables.cdf, tables.sizes, shift, order, indexes, columns
+        self._must_be(_kernels().read(self._stream, self._interval, *given), len(indexes))
         found = columns + tables.offsets[indexes]
         outside = np.flatnonzero(columns == tables.sizes[indexes] - 1)
         if len(outside):
@@ -98,19 +99,37 @@ class RangeReader(AbstractReader):
             rests = np.zeros(len(outside), np.int64)
             rests[lengths > 0] = self._bits(lengths[lengths > 0])
             found[outside] = escapes.join(lengths, rests, tables, indexes[outside])
-        return self._twin.code(found, tables, indexes)
+        return found
 
     def finish(self) -> None:
-        """See `AbstractReader.finish`."""
-        if self._twin.finish() != self._stream:
+        """See `AbstractReader.finish`: the stream must be the one that its symbols give.
+
+        It lies in the last interval. What is asked is whether it is the shortest that does.
+        """
+        stream = self._stream.tobytes()
+        if not self._begun and not stream:
+            return
+        marked = self._begun and self._bits(np.array([MARK_BITS]))[0] == MARK
+        point, size, at = self._interval.tolist()
+        window = int.from_bytes(stream[at - 8 : at].ljust(8, b"\0"), "big")
+        shortest = _up_to_shortest((window - point) % 2**64, size) == point
+        if not marked or not shortest or len(stream) > at or stream[-1:] == b"\0":
             raise BitstreamError("range coder: damaged, not the bytes that its symbols give")
 
     def _bits(self, bits: Integers) -> Integers:
-        if not len(bits):
-            return np.zeros(0, np.int64)
-        with _translated():
-            values = self._decoder.decode(_UNIFORM, (1 << bits).astype(np.int32))
-        return values.astype(np.int64)  # type: ignore[no-any-return]
+        values = np.zeros(len(bits), np.int64)
+        self._must_be(_kernels().read_bits(self._stream, self._interval, bits, values), len(bits))
+        return values
+
+    def _must_be(self, read: int, wanted: int) -> None:
+        self._begun = self._begun or wanted > 0
+        if read < wanted:
+            raise BitstreamError("range coder: damaged, no symbol has this code")
+
+
+def _up_to_shortest(low: int, size: int) -> int:
+    """From the interval's `low`, modulo 2**64, to the number in it of the fewest bytes."""
+    return next(up for bits in range(64, -1, -8) if (up := -low % (1 << bits)) < size)
 
 
 def _groups(indexes: IntArray) -> Iterator[tuple[int, Integers]]:
@@ -130,13 +149,7 @@ def _model(tables: Tables, t: int) -> Any:
     return constriction.stream.model.Categorical(free, perfect=False, lazy=False)
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except AssertionError as error:  # constriction's word for a stream it cannot follow
-        raise BitstreamError("range coder: damaged, no symbol has this code") from error
-    except BaseException as error:  # Rust's panics are no Exception
-        if type(error).__name__ != "PanicException":
-            raise
-        raise BitstreamError("range coder: damaged, the decoder gave up") from error
+def _kernels() -> ModuleType:
+    from codec.entropy import kernels  # numba takes half a second to import
+
+    return kernels

@@ -156,13 +156,20 @@ class AbstractFamily(ABC):
     def dequantise(self, symbols: Symbols, geometry: TileGeometry) -> Tensor:
         """Symbols of one tile to latents `(1, M, ceil(height / stride), ceil(width / stride))`."""
 
-    def latents(self, batch: AbstractBatch, geometry: TileGeometry) -> Tensor | None:
-        """Decode tiles of one geometry side by side, `traverse` and `dequantise` in one.
+    def traverse_batch(
+        self, batch: AbstractBatch, geometry: TileGeometry
+    ) -> Mapping[str, Tensor] | None:
+        """Decode the symbols of P tiles of one geometry side by side: `traverse` for tensors.
 
         Returns:
-            `(P, M, h, w)`, or None, and nothing is opened, of a family that cannot.
+            `(P, ...)` int32 each, on the batch's device; None, and nothing is opened, of a family
+            that decodes one after the other.
         """
         return None
+
+    def dequantise_batch(self, symbols: Mapping[str, Tensor], geometry: TileGeometry) -> Tensor:
+        """Symbols of `traverse_batch` to latents `(P, M, h, w)`."""
+        raise NotImplementedError
 
     @abstractmethod
     def synthesise(self, y_hat: Tensor, quality: int) -> Tensor:

@@ -267,7 +267,9 @@ class Clc(Iscs, AbstractConditional):
             **flattened(self._walk(batch, stream, shaped, given, geometry)),
         }
 
-    def latents(self, batch: AbstractBatch, geometry: TileGeometry) -> Tensor | None:
+    def traverse_batch(
+        self, batch: AbstractBatch, geometry: TileGeometry
+    ) -> Mapping[str, Tensor] | None:
         """None: references are looked up picture by picture."""
         return None
 

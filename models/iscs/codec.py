@@ -226,11 +226,12 @@ class Iscs(AbstractAutoencoder):
         return flattened(self._walk(batch, stream, own, Given(self.network.means), geometry))
 
     @torch.inference_mode()
-    def latents(self, batch: AbstractBatch, geometry: TileGeometry) -> Tensor | None:
-        """See `AbstractFamily.latents`."""
-        given = Given(self.network.means)
+    def traverse_batch(
+        self, batch: AbstractBatch, geometry: TileGeometry
+    ) -> Mapping[str, Tensor] | None:
+        """See `AbstractFamily.traverse_batch`."""
         stream = batch.open("z", Method.RANGE)
-        return self._natural(self._walk(batch, stream, None, given, geometry), given, geometry)
+        return self._walk(batch, stream, None, Given(self.network.means), geometry)
 
     def _walk(
         self,
@@ -342,6 +343,11 @@ class Iscs(AbstractAutoencoder):
     def dequantise(self, symbols: Symbols, geometry: TileGeometry) -> Tensor:
         """Symbols of one tile to latents in natural units, `(1, M, h, w)`."""
         return self._dequantise(symbols, Given(self.network.means), geometry)
+
+    @torch.inference_mode()
+    def dequantise_batch(self, symbols: Mapping[str, Tensor], geometry: TileGeometry) -> Tensor:
+        """See `AbstractFamily.dequantise_batch`."""
+        return self._natural(symbols, Given(self.network.means), geometry)
 
     def _dequantise(self, symbols: Symbols, given: Given, geometry: TileGeometry) -> Tensor:
         return self._natural(self._shaped(symbols, geometry), given, geometry)

@@ -22,6 +22,7 @@ __all__ = ["PRECISION", "Codebooks"]
 PRECISION = 16
 RARE = 2.0**-18  # codes at the end of a table that are all rarer share its escape
 SILENT = 2.0**-12  # of a table's codes that are not 0: less, and it codes nothing
+LEAST_USES = 4  # a codeword that is counted less often is left out
 PRIOR_SYMBOLS = 512.0  # what a table was counts for as much as so many symbols
 UNIT = 2.0**-FRACTION_BITS
 
@@ -64,7 +65,7 @@ class Codebooks:
         return cls(banks, np.array(sizes, np.int32), *_tables(pmfs))
 
     def fitted(self, counts: Floats) -> Codebooks:
-        """The same with tables that follow `counts`, without the codewords that nothing used.
+        """The same with tables that follow `counts`, without the codewords that hardly any used.
 
         The smallest codeword becomes code 0, the others follow by their use, so that the tables of
         most levels are short.
@@ -78,7 +79,7 @@ class Codebooks:
             used = own.sum(0)
             first = int(words.square().sum(1).argmin())
             falling = np.argsort(-used, kind="stable")
-            order = np.append(first, falling[(used[falling] > 0) & (falling != first)])
+            order = np.append(first, falling[(used[falling] >= LEAST_USES) & (falling != first)])
             banks.append(words[torch.from_numpy(order)])
             sizes.append(len(order))
             for level in range(LEVELS):

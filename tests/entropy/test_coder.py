@@ -12,7 +12,6 @@ from scipy.special import ndtr
 
 from codec.entropy import BitCounter, Decoder, Encoder, Method, Tables, gaussian_tables
 from codec.entropy.escapes import check_lengths
-from codec.entropy.ranges import _translated
 from codec.errors import BitstreamError
 from tests.entropy import reference
 from tests.entropy.strategies import calls, tables
@@ -259,16 +258,6 @@ def test_no_symbol_leaves_its_range(method, given_calls, stream):
     except BitstreamError:
         return
     assert all(np.abs(block).max(initial=0) <= 2**20 for block in found)
-
-
-def test_the_panics_of_rust_are_damaged_streams():
-    class PanicException(BaseException):
-        pass
-
-    with pytest.raises(BitstreamError), _translated():
-        raise PanicException
-    with pytest.raises(KeyboardInterrupt), _translated():
-        raise KeyboardInterrupt
 
 
 # ---- rate
