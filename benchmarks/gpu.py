@@ -35,7 +35,6 @@ from codec.bitstream import unpack, unpack_streams
 from codec.entropy import Decoder, Encoder, IntArray, Method, Tables, gaussian_tables
 from codec.entropy.batch import AbstractBatch, AbstractBatchStream
 from codec.entropy.device import DeviceDecoder, RansBatch
-from codec.entropy.rans import _encoded
 from codec.errors import BitstreamError
 from codec.models.base import AbstractFamily
 from codec.tiling import geometry_of
@@ -43,7 +42,7 @@ from codec.tiling import geometry_of
 QUALITY = 60
 SYMBOLS = 200_000  # of each stream of the comparison of both rANS decoders, as of a 1080p picture
 SCALES = np.exp(np.linspace(np.log(0.11), np.log(64), 64))
-LANES_LOG2 = (5, 8, 10)
+LANES = (32, 256, 1024)
 PIXELS_MAX = 1 << 27  # of a batch: more would take minutes
 PEER_RUNS = 2
 
@@ -211,12 +210,11 @@ def rans(bench: Bench, counts: list[int]) -> Any:
     tables = gaussian_tables(SCALES, 16)
     indexes = generator.integers(0, len(SCALES), symbols_each).astype(np.int32)
     symbols = np.rint(generator.normal(0, SCALES[indexes])).astype(np.int32)
-    encoder = Encoder()
-    writer = encoder.open("y", Method.RANS)
-    writer.code(symbols, tables, indexes)
     rows = []
-    for lanes_log2 in LANES_LOG2:
-        stream = _encoded(writer._ops, lanes_log2)  # type: ignore[attr-defined]
+    for lanes in LANES:
+        encoder = Encoder(lanes)
+        encoder.open("y", Method.RANS).code(symbols, tables, indexes)
+        stream = encoder.finish()["y"]
         for count in counts:
             every = torch.from_numpy(np.tile(indexes, count)).to(bench.device)
             on_device = partial(read_on_device, [stream] * count, tables, every)
@@ -224,7 +222,7 @@ def rans(bench: Bench, counts: list[int]) -> Any:
             if not np.array_equal(found, np.tile(symbols, count)):
                 raise BitstreamError("the device decodes other symbols than were encoded")
             row = {
-                "lanes": 1 << lanes_log2,
+                "lanes": lanes,
                 "streams": count,
                 "symbols": symbols_each,
                 "bytes": len(stream),

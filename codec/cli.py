@@ -121,6 +121,7 @@ def _encode(arguments: argparse.Namespace) -> None:
         time_limit=arguments.time_limit,
         take_interrupt=True,
         dictionary=arguments.dictionary,
+        lanes=arguments.lanes,
         device=arguments.device,
         zoo=arguments.zoo,
     )
@@ -473,6 +474,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument(
         "--resume", action="store_true", help="take the groups of a video that are coded already"
+    )
+    verb.add_argument(
+        "--lanes", type=_count, metavar="N", help="of the entropy coder, for a GPU; see docs/gpu.md"
     )
     _add_common(verb)
     verb.set_defaults(run=_encode)

@@ -34,6 +34,7 @@ from codec.bitstream import (
 )
 from codec.dictionaries import DictionaryFile, wanted_dictionary
 from codec.entropy import Decoder, Encoder, Silence, prepare
+from codec.entropy.rans import LANES
 from codec.errors import BitstreamError, ModelError, UsageError
 from codec.io.picture import Picture, Samples
 from codec.io.side import COLOURS, Side, read_side, side_chunks
@@ -71,6 +72,7 @@ if hasattr(os, "register_at_fork"):  # Windows knows no fork
 
 QUALITIES = range(101)
 STEPS = len(QUALITIES).bit_length()  # that halve the qualities down to one
+KERNEL_PICTURES = 16  # of 8, sixteen cores read the symbols sooner than a GPU, of 32 later
 Pixels = Callable[[Box], Tensor]
 
 
@@ -225,6 +227,7 @@ def encode_picture(
     rate: Rate,
     *,
     search: Search = SHORT,
+    lanes: int | None = None,
     watch: Stopwatch,
     progress: Progress = unseen,
 ) -> Encoded:
@@ -235,12 +238,15 @@ def encode_picture(
         model: that codes it.
         rate: what it may cost.
         search: how hard to look for a smaller file; its seconds are for all of it.
+        lanes: of its streams of rANS; see `codec.entropy.Encoder`.
         watch: is told what takes how long.
         progress: is told how far it has come.
 
     Raises:
-        UsageError: no quality reaches the target.
+        UsageError: no quality reaches the target, or there are no such lanes.
     """
+    if lanes is not None and lanes not in LANES:
+        raise UsageError(f"lanes: want a power of two from 1 to {LANES[-1]}, got {lanes}")
     side = side_chunks(picture)
     if rate.bytes_max is not None or rate.psnr_min is not None:
         search = replace(search, seconds=search.seconds / STEPS)
@@ -262,7 +268,7 @@ def encode_picture(
 
     def stream(quality: int, progress: Progress) -> bytes:
         head = header(quality)
-        tiles = _encode_tiles(model, pixels, head, watch, progress, search)
+        tiles = _encode_tiles(model, pixels, head, watch, progress, search, lanes)
         return pack(head, [*side, *tiles])
 
     def psnr(quality: int, progress: Progress) -> float:
@@ -390,6 +396,7 @@ def _encode_tiles(
     watch: Stopwatch,
     progress: Progress,
     search: Search = SHORT,
+    lanes: int | None = None,
 ) -> list[Chunk]:
     chunks, refers = [], False
     for number in range(header.tiles):
@@ -397,7 +404,7 @@ def _encode_tiles(
             own = _of_tile(search, header, number, progress)
             symbols = analyse_tile(model.family, pixels, header, number, own)
         with watch.part("entropy"):
-            encoder = Encoder()
+            encoder = Encoder(lanes)
             model.family.traverse(encoder, symbols, geometry_of(header, number))
             chunks.append(Chunk(ChunkType.TILE, pack_streams(encoder.finish())))
         if isinstance(model.family, AbstractConditional):
@@ -448,7 +455,8 @@ def _decode_tiles(
         with watch.part("entropy"):
             from codec.entropy.device import DeviceDecoder
 
-            decoder = DeviceDecoder(payloads, model.device, kernel=_has_triton())
+            kernel = len(payloads) >= KERNEL_PICTURES and _has_triton()
+            decoder = DeviceDecoder(payloads, model.device, kernel=kernel)
             symbols = family.traverse_batch(decoder, own)
             if symbols is None:
                 return None

@@ -77,15 +77,16 @@ class AbstractCoder(ABC):
 
 @final
 class Encoder(AbstractCoder):
-    """Symbols to bytes."""
+    """Symbols to bytes; `lanes` are those of its streams of rANS, see `RansWriter`."""
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: int | None = None) -> None:
+        self._lanes = lanes
         self._streams: dict[str, AbstractWriter] = {}
 
     def open(self, name: str, method: Method) -> AbstractStream:
         """See `AbstractCoder.open`."""
         _once(name, self._streams)
-        self._streams[name] = RangeWriter() if method is Method.RANGE else RansWriter()
+        self._streams[name] = RangeWriter() if method is Method.RANGE else RansWriter(self._lanes)
         return self._streams[name]
 
     def finish(self) -> dict[str, bytes]:

@@ -30,10 +30,11 @@ from codec.errors import BitstreamError
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["ESCAPE", "Lookup", "RansReader", "RansWriter", "lookup", "opened", "rest_bits"]
+__all__ = ["ESCAPE", "LANES", "Lookup", "RansReader", "RansWriter", "lookup", "opened", "rest_bits"]
 
 PRECISION = 16
 LANES_LOG2_MAX = 10
+LANES = tuple(1 << log2 for log2 in range(LANES_LOG2_MAX + 1))
 STATE_MIN = 1 << 24
 STATE_BYTES = 5
 # What our encoder does: enough lanes to keep a processor or a warp busy, each of which costs five
@@ -47,9 +48,19 @@ Integers: TypeAlias = NDArray[np.int64]
 
 @final
 class RansWriter(AbstractWriter):
-    """Collects operations; encodes them backwards in the end."""
+    """Collects operations; encodes them backwards in the end.
 
-    def __init__(self) -> None:
+    Args:
+        lanes: of the stream, a power of two up to 1024; None for as many as cost little.
+
+    Raises:
+        ValueError: `lanes` is none of these.
+    """
+
+    def __init__(self, lanes: int | None = None) -> None:
+        if lanes is not None and lanes not in LANES:
+            raise ValueError(f"lanes: want a power of two from 1 to {LANES[-1]}, got {lanes}")
+        self._lanes = lanes
         self._ops: list[NDArray[np.uint32]] = []
 
     def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
@@ -88,6 +99,8 @@ class RansWriter(AbstractWriter):
         """See `AbstractWriter.finish`."""
         if not any(len(ops) for ops in self._ops):
             return b""
+        if self._lanes is not None:
+            return _encoded(self._ops, self._lanes.bit_length() - 1)
         stream = _encoded(self._ops, WRITTEN_LANES_LOG2_MAX)
         lanes_log2 = max(0, (len(stream) // BYTES_PER_LANE).bit_length() - 1)
         if lanes_log2 < WRITTEN_LANES_LOG2_MAX:

@@ -22,7 +22,7 @@ __all__ = ["PRECISION", "Codebooks"]
 PRECISION = 16
 RARE = 2.0**-18  # codes at the end of a table that are all rarer share its escape
 SILENT = 2.0**-12  # of a table's codes that are not 0: less, and it codes nothing
-LEAST_USES = 4  # a codeword that is counted less often is left out
+LEAST_USES = 3  # a codeword that is counted less often is left out
 PRIOR_SYMBOLS = 512.0  # what a table was counts for as much as so many symbols
 UNIT = 2.0**-FRACTION_BITS
 
