@@ -416,6 +416,16 @@ def test_the_digest_of_symbols_is_that_of_what_was_coded(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_lanes_are_the_encoders_choice(zoo):
+    image = gradient(40, 60, 3)
+    plain, many = (codec.encode(image, model="toy", lanes=lanes, zoo=zoo) for lanes in (None, 64))
+    assert len(plain) < len(many)
+    np.testing.assert_array_equal(codec.decode(plain, zoo=zoo), codec.decode(many, zoo=zoo))
+    for wrong in (0, 3, 2048):
+        with pytest.raises(UsageError, match="lanes"):
+            codec.encode(image, model="toy", lanes=wrong, zoo=zoo)
+
+
 # ---- batches
 
 
