@@ -350,6 +350,7 @@ GOLDEN = {
     "groups-grey": (lambda: photo(70, 33)[:, :, 0], 100),
     "further-photo": (lambda: photo(96, 130), 50),
     "more-photo": (lambda: photo(96, 130), 50),
+    "gpu-photo": (lambda: photo(96, 130), 50),
     "references": (shown, 40),
     "nudged-photo": (lambda: photo(150, 170), 70),
 }
@@ -357,6 +358,7 @@ ONLY_OF = {
     "groups": "iscs",
     "further": "iscs",
     "more": "iscs",
+    "gpu": "umgm",
     "references": "clc",
     "nudged": "inr",
 }
@@ -368,8 +370,8 @@ ONLY_OF = {
         (family, vector)
         for family in IMAGE_FAMILIES
         for vector in GOLDEN
-        # iscs has had weights without groups, with them, and trained further; the encoder of inr
-        # has come to move single integers of networks.
+        # iscs has had weights without groups, with them, and trained further; umgm was trained anew
+        # on a GPU; the encoder of inr has come to move single integers of networks.
         if ONLY_OF.get(vector.partition("-")[0], family) == family
     ],
     indirect=["name"],
