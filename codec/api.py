@@ -700,6 +700,8 @@ def encode_moments(
         raise UsageError("target: scenes take a quality")
     if options.dictionary is not None:
         raise UsageError("dictionary: scenes take none")
+    if not all(1 <= part < 1 << 31 for part in rate.as_integer_ratio()):
+        raise UsageError(f"rate: want frames in a second, got {rate}")
     with watch.part("load"):
         from codec import moving
 

@@ -127,14 +127,13 @@ def encode_scene(
         model: that codes them.
         quality: 0 to 100.
         key_every: frames from a key frame to the next at most, 1 to 2**16.
-        rate: frames in a second.
+        rate: frames in a second, of numbers up to 2**31 - 1.
         watch: is told what takes how long.
         progress: is told how far it has come.
 
     Raises:
         UsageError: there are no frames, or they do not go together.
         LimitError: a frame has too many Gaussians.
-        BitstreamError: `key_every` or `rate` is out of range.
     """
     if not frames:
         raise UsageError("scene: want one frame at least, got none")
