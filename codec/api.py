@@ -470,6 +470,8 @@ def encode_scene(
         from codec.io.splats import SplatFiles
 
         frames = SplatFiles(frames)
+    if not isinstance(frames, Collection):  # an iterator would be used up by the first pass
+        raise UsageError(f"frames: want a path or a collection, got {type(frames).__name__}")
     return encode_moments(frames, options, rate=Fraction(rate), watch=Stopwatch()).stream
 
 

@@ -261,6 +261,8 @@ def test_what_cannot_be_asked_of_a_scene_is_refused(zoo, stream):
     ):
         with pytest.raises(UsageError):
             encode_moments(FRAMES, options, watch=Stopwatch())
+    with pytest.raises(UsageError, match="got generator"):
+        codec.encode_scene((frame for frame in FRAMES), zoo=zoo)
     for key_every in (0, -1, (1 << 16) + 1):
         with pytest.raises(UsageError, match="key every"):
             codec.encode_scene(FRAMES, key_every=key_every, zoo=zoo)
