@@ -6,6 +6,7 @@ last slice longer or shorter.
 
 import hashlib
 import json
+from functools import cache
 from typing import final
 
 import numpy as np
@@ -165,6 +166,7 @@ def resized(old, count):
     )
 
 
+@cache
 def numbers(lowest, count):
     """Numbers from `lowest` on, the nearer to 0 the likelier, and an escape."""
     weights = 0.97 ** np.abs(np.arange(lowest, lowest + count + 1))
