@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from codec.api import DecodeOptions, decode_stream, open_video
+from codec.api import DecodeOptions, decode_stream, open_scene, open_video
 from codec.bitstream import Kind, peek
 from codec.progress import Stopwatch
 from codec.weights import SHIPPED, Zoo
@@ -50,6 +50,11 @@ for path in sorted(Path(folder).glob("*/*.bin")):
         own = np.stack(list(opened.frames)).astype(float)
         symbols = opened.digest.hexdigest()
         pixels = np.load(path.with_suffix(".npz"))["frames"].astype(float)
+    elif peek(stream).kind == Kind.SCENE:
+        opened = open_scene(stream, options, watch=Stopwatch())
+        own = np.concatenate([f.ravel() for one in opened.frames for f in vars(one).values()])
+        symbols = opened.digest.hexdigest()
+        pixels = np.concatenate([f.ravel() for f in np.load(path.with_suffix(".npz")).values()])
     else:
         decoded = decode_stream(stream, options, watch=Stopwatch())
         own, symbols = np.asarray(decoded.picture.to_image(), float), decoded.symbols_sha256

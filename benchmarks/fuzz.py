@@ -4,7 +4,8 @@
         [--out benchmarks/results/fuzz.json]
 
 Small streams of every kind of image, from all weights that ship and those of the golden streams of
-families that ship none, are mutated in two ways (`fuzz_video.py` does it with videos):
+families that ship none, are mutated in two ways (`fuzz_video.py` does it with videos,
+`fuzz_scene.py` with scenes):
 
 - *damage* leaves the checksums as they were. The stream must be refused, or decode to the symbols
   that it had.
@@ -370,20 +371,23 @@ def symbols(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> bytes:
 
 
 @final
-class _Dice(AbstractCoder, AbstractStream):
+class Dice(AbstractCoder, AbstractStream):
     """A decoder of nothing: any symbols for which tables have an entry."""
 
     def __init__(self, numbers: np.random.Generator) -> None:
         self._numbers = numbers
 
     def open(self, name: str, method: Method) -> AbstractStream:
+        """See `AbstractCoder.open`."""
         return self
 
     def code(self, symbols: IntArray | None, tables: Tables, indexes: IntArray) -> IntArray:
+        """See `AbstractStream.code`."""
         entries = self._numbers.integers(tables.sizes[indexes] - 1, dtype=np.int32)
         return tables.offsets[indexes] + entries
 
     def code_causal(self, symbols: IntArray | None, model: AbstractCausalModel) -> IntArray:
+        """See `AbstractStream.code_causal`."""
         return self._numbers.integers(-2048, 2048, model.count, np.int32)
 
 
@@ -393,7 +397,7 @@ def _allowed(
     """Symbols that `family` does not refuse, found by trying; None if that is too rare."""
     for _ in range(100):  # of `inr`, whose exponents have limits of their own, each sixth
         with suppress(CodecError):
-            return family.traverse(_Dice(numbers), None, geometry)
+            return family.traverse(Dice(numbers), None, geometry)
     return None
 
 

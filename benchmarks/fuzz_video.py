@@ -18,7 +18,7 @@ import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -164,15 +164,24 @@ def make_case(seed: int, number: int) -> tuple[bytes, str, str | None]:
     return stream, mutation.__name__, chosen.symbols if mutation in fuzz.DAMAGE else None
 
 
-def main() -> None:
-    """Judge many cases; one that fails ends the run with its number."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+def run_cases(
+    name: str,
+    make_case: Callable[[int, int], tuple[bytes, str, str | None]],
+    judge: Callable[[bytes, int, str | None], str],
+) -> None:
+    """The command line: judge many cases; one that fails ends the run with its number.
+
+    Args:
+        name: of the benchmark's module, and of the file of its results.
+        make_case: stream, mutation and the symbols that it may decode to, of a seed and a number.
+        judge: says what came of a stream, its number and those symbols; raises what breaks a
+            promise.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int)
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results/fuzz_video.json"
-    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / f"results/{name}.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     numbers = range(options.count) if options.only is None else [options.only]
@@ -180,20 +189,20 @@ def main() -> None:
     slowest = 0.0
     begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in numbers:
-        stream, name, expected = make_case(options.seed, number)
+        stream, mutation, expected = make_case(options.seed, number)
         started = time.perf_counter()
         try:
             found = judge(stream, number, expected)
         except Exception as error:
-            raise SystemExit(f"case {number}, {name}: {error!r}") from error
+            raise SystemExit(f"case {number}, {mutation}: {error!r}") from error
         seconds = time.perf_counter() - started
         peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begin) * 1024 / 1e6
         if seconds > fuzz.SECONDS or peak > fuzz.MEGABYTES:
-            raise SystemExit(f"case {number}, {name}: {seconds:.1f} s, {peak:.0f} MB")
+            raise SystemExit(f"case {number}, {mutation}: {seconds:.1f} s, {peak:.0f} MB")
         slowest = max(slowest, seconds)
-        came[f"{name}: {found}"] += 1
+        came[f"{mutation}: {found}"] += 1
     result: dict[str, Any] = {
-        "command": f"python -m benchmarks.fuzz_video --count {options.count} --seed {options.seed}",
+        "command": f"python -m benchmarks.{name} --count {options.count} --seed {options.seed}",
         **origin(),
         "cases": sum(came.values()),
         "failed": 0,
@@ -206,4 +215,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_cases("fuzz_video", make_case, judge)

@@ -6,13 +6,18 @@ Pure Python; docs/FORMAT.md specifies every byte. The interface:
            quality=, tile=0)        frozen, checked; .columns .rows .tiles .box(number) -> Box
     Box(left, top, width, height)   where a tile lies, in pixels
     Chunk(type, payload)            type is a ChunkType: TILE PALETTE ALPHA ICC EXIF XMP TEXT, of
-                                    videos VIDEO AUDIO GROUP
+                                    videos VIDEO AUDIO GROUP, of scenes SCENE UNIT
     Video(rate=, matrix=, full_range=, groups=)     the VIDEO chunk; pack_video(video) -> bytes
-    Limits(max_pixels=, max_pixels_per_byte=, max_tile_pixels=, max_tiles=)
+    Scene(rate=, key_every=, frames=, gaussians=, plan=)    the SCENE chunk; pack_scene -> bytes
+    Unit(frame, is_key, slices)     a UNIT chunk; pack_unit(unit) -> bytes,
+                                    unpack_unit(payload, frame, slices_max=) -> Unit
+    Limits(max_pixels=, max_pixels_per_byte=, max_tile_pixels=, max_tiles=, max_frames=,
+           max_gaussians=)
     pack(header, chunks) -> bytes               TILE chunks in raster order, others in any order
-    unpack(stream, limits) -> Container         .header .chunks .tiles .groups .video
-                                                .find(type) -> bytes | None
-                                                with partial=True also of a file that is .cut
+    unpack(stream, limits) -> Container         .header .chunks .tiles .groups .video .units
+                                                .scene .find(type) -> bytes | None
+                                                with partial=True also of a file that is .cut,
+                                                and with units that are damaged
     peek(stream) -> Header
     scan(stream, limits) -> Scan                .header | None, .chunks of ScannedChunk(type, name,
                                                 offset, length, crc_ok), .error | None
@@ -39,6 +44,7 @@ from codec.bitstream.container import (
     unpack,
 )
 from codec.bitstream.header import Box, Colour, Header, Kind
+from codec.bitstream.scene import Scene, Unit, pack_scene, pack_unit, unpack_unit
 from codec.bitstream.video import Video, pack_video
 from codec.bitstream.wire import (
     Reader,
@@ -62,14 +68,19 @@ __all__ = [
     "Reader",
     "Scan",
     "ScannedChunk",
+    "Scene",
+    "Unit",
     "Video",
     "pack",
+    "pack_scene",
     "pack_streams",
+    "pack_unit",
     "pack_varint",
     "pack_video",
     "peek",
     "scan",
     "unpack",
     "unpack_streams",
+    "unpack_unit",
     "whole_streams",
 ]

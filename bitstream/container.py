@@ -4,7 +4,8 @@
 
 The chunks are HEADER, INDEX (of more than one tile), the others in ascending order of type, then
 one TILE for each tile. Nothing follows the last tile, so a file that is cut anywhere is not whole.
-A video has GROUPs instead of tiles, as many as its VIDEO chunk says. docs/FORMAT.md is normative.
+A video has GROUPs instead of tiles, as many as its VIDEO chunk says, and a scene UNITs, as many as
+its SCENE chunk says it has frames. docs/FORMAT.md is normative.
 
     >>> header = Header(family=1, model_id=bytes(8), width=3, height=2, quality=60)
     >>> stream = pack(header, [Chunk(ChunkType.TILE, b"payload"), Chunk(ChunkType.ICC, b"profile")])
@@ -26,6 +27,7 @@ from itertools import islice
 from typing import final
 
 from codec.bitstream.header import Header, Kind, pack_header, unpack_header
+from codec.bitstream.scene import Scene, unpack_scene
 from codec.bitstream.video import Video, unpack_video
 from codec.bitstream.wire import Reader, pack_varint
 from codec.errors import BitstreamError, CodecError, LimitError
@@ -51,7 +53,7 @@ SIGNATURE = b"\xf5LC\n"
 VERSION = 1
 
 SMALLEST_CHUNK = 6  # type, a length of one byte, CRC-32
-OTHER_TYPES = 255  # of which a file has one chunk at most; only TILE and GROUP may repeat
+OTHER_TYPES = 255  # of which a file has one chunk at most; only TILE, GROUP and UNIT may repeat
 
 
 class ChunkType(IntEnum):
@@ -66,6 +68,7 @@ class ChunkType(IntEnum):
     ALPHA = 8
     VIDEO = 10
     DICTIONARY = 12
+    SCENE = 14
     ICC = 17
     EXIF = 19
     XMP = 21
@@ -73,14 +76,20 @@ class ChunkType(IntEnum):
     AUDIO = 25
     TILE = 64
     GROUP = 66
+    UNIT = 68
 
 
 _WRITTEN_BY_PACK = (ChunkType.HEADER, ChunkType.INDEX)
-# What is repeated, and critical chunks that have no meaning, in files of each kind.
-_UNITS = {Kind.IMAGE: ChunkType.TILE, Kind.VIDEO: ChunkType.GROUP}
+# What is repeated in files of each kind, and critical chunks that have no meaning in others.
+_UNITS = {Kind.IMAGE: ChunkType.TILE, Kind.VIDEO: ChunkType.GROUP, Kind.SCENE: ChunkType.UNIT}
+_OWN = {
+    Kind.IMAGE: (ChunkType.PALETTE, ChunkType.ALPHA, ChunkType.DICTIONARY, ChunkType.TILE),
+    Kind.VIDEO: (ChunkType.VIDEO, ChunkType.GROUP),
+    Kind.SCENE: (ChunkType.SCENE, ChunkType.UNIT),
+}
 _FOREIGN = {
-    Kind.IMAGE: (ChunkType.VIDEO, ChunkType.GROUP),
-    Kind.VIDEO: (ChunkType.PALETTE, ChunkType.ALPHA, ChunkType.DICTIONARY, ChunkType.TILE),
+    kind: tuple(own for other, owns in _OWN.items() if other != kind for own in owns)
+    for kind in Kind
 }
 
 
@@ -106,7 +115,8 @@ class Limits:
             about the memory.
         max_tiles: each takes time, however few its pixels are. An image of one row has the default
             in tiles of 1024 x 1024 when it has the default of pixels.
-        max_frames: of a video.
+        max_frames: of a video or a scene.
+        max_gaussians: of a frame of a scene.
     """
 
     max_pixels: int = 1 << 28
@@ -114,6 +124,7 @@ class Limits:
     max_tile_pixels: int = 1 << 22
     max_tiles: int = 1 << 18
     max_frames: int = 1 << 20
+    max_gaussians: int = 1 << 22
 
 
 @final
@@ -121,8 +132,8 @@ class Limits:
 class Container:
     """A file whose every byte was checked: the header and all chunks but HEADER and INDEX.
 
-    If it is `cut`, tiles or groups are missing or the last one that is there has not all of its
-    payload.
+    If it is `cut`, tiles, groups or units are missing or the last one that is there has not all of
+    its payload. Of units that were taken as they are, the checksums of slices are still to check.
     """
 
     header: Header
@@ -132,17 +143,30 @@ class Container:
     @cached_property
     def tiles(self) -> tuple[bytes, ...]:
         """The payloads of the tiles in raster order; `header.tiles` of them if nothing is cut."""
-        return tuple(chunk.payload for chunk in self.chunks if chunk.type == ChunkType.TILE)
+        return self._all(ChunkType.TILE)
 
     @cached_property
     def groups(self) -> tuple[bytes, ...]:
         """The payloads of a video's groups; as many as it says if nothing is cut."""
-        return tuple(chunk.payload for chunk in self.chunks if chunk.type == ChunkType.GROUP)
+        return self._all(ChunkType.GROUP)
+
+    @cached_property
+    def units(self) -> tuple[bytes, ...]:
+        """The payloads of a scene's units, one for each frame if nothing is cut."""
+        return self._all(ChunkType.UNIT)
 
     @cached_property
     def video(self) -> Video:
         """What the VIDEO chunk says; a BitstreamError if there is none."""
-        return _video(self.chunks)
+        return unpack_video(_needed(ChunkType.VIDEO, self.chunks))
+
+    @cached_property
+    def scene(self) -> Scene:
+        """What the SCENE chunk says; a BitstreamError if there is none."""
+        return unpack_scene(_needed(ChunkType.SCENE, self.chunks))
+
+    def _all(self, kind: ChunkType) -> tuple[bytes, ...]:
+        return tuple(chunk.payload for chunk in self.chunks if chunk.type == kind)
 
     def find(self, kind: ChunkType) -> bytes | None:
         """The payload of the first chunk of this type, or None."""
@@ -186,15 +210,15 @@ def pack(header: Header, chunks: Iterable[Chunk]) -> bytes:
     """A whole file.
 
     Args:
-        header: says how many tiles there must be; the VIDEO chunk says it of groups.
-        chunks: TILE in raster order or GROUP in order of time, and at most one of each other type,
-            anywhere; neither HEADER nor INDEX, which are made here.
+        header: says how many tiles there must be; VIDEO says it of groups, SCENE of units.
+        chunks: TILE in raster order, GROUP or UNIT in order of time, and at most one of each other
+            type, anywhere; neither HEADER nor INDEX, which are made here.
     """
     ordered = sorted(chunks, key=lambda chunk: chunk.type)
     unit = _UNITS[header.kind]
     units = [chunk.payload for chunk in ordered if chunk.type == unit]
     others = [chunk for chunk in ordered if chunk.type != unit]
-    wanted = header.tiles if header.kind == Kind.IMAGE else len(_video(others).groups)
+    wanted = _said(Container(header, tuple(others)))
     if len(units) != wanted:
         raise BitstreamError(f"{unit.name.lower()}s: want {wanted}, got {len(units)}")
     for chunk in others:
@@ -218,8 +242,9 @@ def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -
     Args:
         stream: the file.
         limits: what it may claim.
-        partial: take a file that is cut inside or between its tiles or groups, as far as it goes.
-            What is there of the last one has no checksum.
+        partial: take a file that is cut inside or between its tiles, groups or units, as far as it
+            goes. What is there of the last one has no checksum. Units are then taken as they are,
+            damaged or not: their slices have checksums of their own.
 
     Raises:
         BitstreamError: it is damaged, cut, too long or not ours.
@@ -233,17 +258,22 @@ def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -
     _check_size(header, len(stream), limits)
 
     unit = _UNITS[header.kind]
-    wanted = header.tiles if header.kind == Kind.IMAGE else 0  # until VIDEO says how many
+    wanted = header.tiles if header.kind == Kind.IMAGE else 0  # until VIDEO or SCENE says it
     chunks: list[Chunk] = []
     lengths: tuple[int, ...] | None = None
-    index: bytes | None = None  # of a video, until its number of groups is known
+    index: bytes | None = None  # of a video or a scene, until its number of units is known
     last = int(first.type)
     count = 0
-    rest: bytes | None = None  # of the tile or group in which the file ends
+    rest: bytes | None = None  # of the tile, group or unit in which the file ends
     for piece in pieces:
         if partial and piece.type == unit:
             rest = piece.there
-        payload = piece.checked() if rest is None else rest
+        if rest is not None:
+            payload = rest
+        elif partial and piece.type == ChunkType.UNIT:
+            payload = piece.payload
+        else:
+            payload = piece.checked()
         if piece.type <= last and not piece.type == last == unit:
             raise BitstreamError(f"{piece.where}: type {piece.type} after type {last}")
         last = piece.type
@@ -253,10 +283,10 @@ def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -
             else:
                 index = payload
         elif piece.type in list(ChunkType) and piece.type not in _FOREIGN[header.kind]:
-            if piece.type == ChunkType.VIDEO:
-                video = unpack_video(payload)
-                _check_frames(header, video, len(stream), limits)
-                wanted = len(video.groups)
+            if piece.type in (ChunkType.VIDEO, ChunkType.SCENE):
+                said = Container(header, (Chunk(ChunkType(piece.type), payload),))
+                _check_frames(said, len(stream), limits)
+                wanted = _said(said)
                 lengths = None if index is None else _unpack_index(index, wanted)
             count += piece.type == unit
             if count > wanted:  # here, or millions of them would be kept first
@@ -275,7 +305,7 @@ def unpack(stream: bytes, limits: Limits = Limits(), *, partial: bool = False) -
         name = unit.name.lower()
         raise BitstreamError(f"{name}s: want {wanted} at the end of the file, got {count}")
     container = Container(header, tuple(chunks), cut)
-    units = container.tiles if unit == ChunkType.TILE else container.groups
+    units = container._all(unit)
     whole = tuple(map(len, units[:-1] if cut else units))
     agrees = wanted == 1 if lengths is None else wanted > 1 and lengths[: len(whole)] == whole
     if not agrees:
@@ -310,7 +340,7 @@ def scan(stream: bytes, limits: Limits = Limits()) -> Scan:
         with suppress(CodecError):
             header = unpack_header(pieces[0].checked())
             _check_size(header, len(stream), limits)
-            most += limits.max_frames if header.kind == Kind.VIDEO else header.tiles
+            most += header.tiles if header.kind == Kind.IMAGE else limits.max_frames
     pieces += islice(walk, most)
     error = None
     try:
@@ -404,22 +434,38 @@ def _check_size(header: Header, size: int, limits: Limits) -> None:
         raise BitstreamError(f"{header.tiles} tiles cannot be in {size} bytes")
 
 
-def _check_frames(header: Header, video: Video, size: int, limits: Limits) -> None:
-    if video.frames > limits.max_frames:
-        raise LimitError(f"{video.frames} frames; the limit is {limits.max_frames}")
-    pixels = header.width * header.height * video.frames
+def _check_frames(container: Container, size: int, limits: Limits) -> None:
+    header = container.header
+    is_video = header.kind == Kind.VIDEO
+    frames = container.video.frames if is_video else container.scene.frames
+    if frames > limits.max_frames:
+        raise LimitError(f"{frames} frames; the limit is {limits.max_frames}")
+    pixels = header.width * header.height * frames
     if pixels > limits.max_pixels_per_byte * size:
         raise LimitError(
-            f"{video.frames} frames of {header.width} x {header.height} pixels in {size} bytes; "
+            f"{frames} frames of {header.width} x {header.height} pixels in {size} bytes; "
             f"the limit is {limits.max_pixels_per_byte} pixels per byte"
+        )
+    if not is_video and container.scene.gaussians > limits.max_gaussians:
+        raise LimitError(
+            f"{container.scene.gaussians} Gaussians; the limit is {limits.max_gaussians}"
         )
 
 
-def _video(chunks: Iterable[Chunk]) -> Video:
-    payload = next((chunk.payload for chunk in chunks if chunk.type == ChunkType.VIDEO), None)
+def _said(container: Container) -> int:
+    """How many tiles, groups or units there must be."""
+    if container.header.kind == Kind.IMAGE:
+        return container.header.tiles
+    if container.header.kind == Kind.VIDEO:
+        return len(container.video.groups)
+    return container.scene.frames
+
+
+def _needed(kind: ChunkType, chunks: Iterable[Chunk]) -> bytes:
+    payload = next((chunk.payload for chunk in chunks if chunk.type == kind), None)
     if payload is None:
-        raise BitstreamError("a video without a VIDEO chunk")
-    return unpack_video(payload)
+        raise BitstreamError(f"the chunk {kind.name} is missing")
+    return payload
 
 
 def _pack_index(units: Iterable[bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""What a header says of an image or video, and the grid of tiles. Knows no chunk and no model.
+"""What a header says of what is coded, and the grid of tiles. Knows no chunk and no model.
 
 >>> header = Header(family=1, model_id=bytes(8), width=200, height=100, quality=60, tile=128)
 >>> unpack_header(pack_header(header)) == header
@@ -20,10 +20,11 @@ __all__ = ["FIELDS", "Box", "Colour", "Header", "Kind", "pack_header", "unpack_h
 
 
 class Kind(IntEnum):
-    """What is coded. Numbers are part of the format; 3 (scene) is set aside."""
+    """What is coded. Numbers are part of the format."""
 
     IMAGE = 1
     VIDEO = 2
+    SCENE = 3
 
 
 class Colour(IntEnum):
@@ -114,8 +115,8 @@ FIELDS: tuple[tuple[str, _Number | _Choice | _Bytes], ...] = (
     ("family", _Number(1, (1 << 14) - 1)),
     ("model_id", _Bytes(8)),
     ("kind", _Choice(Kind)),
-    ("width", _Number(1, 1 << 30)),
-    ("height", _Number(1, 1 << 30)),
+    ("width", _Number(0, 1 << 30)),
+    ("height", _Number(0, 1 << 30)),
     ("bit_depth", _Number(1, 16)),
     ("colour", _Choice(Colour)),
     ("quality", _Number(0, 100)),
@@ -132,8 +133,8 @@ class Header:
         family: the literal number of the family in the registry, 1..16383.
         model_id: the first 8 bytes of the SHA-256 of the weight file.
         kind: what is coded.
-        width: pixels, 1..2**30.
-        height: pixels, 1..2**30.
+        width: pixels, 1..2**30; 0 of a scene, which has none.
+        height: as `width`.
         bit_depth: bits per sample of the original, 1..16.
         colour: the samples of a pixel.
         quality: the rate point, 0..100.
@@ -154,8 +155,13 @@ class Header:
     def __post_init__(self) -> None:
         for name, field in FIELDS:
             field.check(getattr(self, name), name)
+        is_scene = self.kind == Kind.SCENE
+        if (self.width > 0, self.height > 0) != (not is_scene, not is_scene):
+            raise BitstreamError(
+                f"width {self.width}, height {self.height}: want 0 of a scene, else 1 at least"
+            )
         # One form for every image: what is one tile anyway is written as 0.
-        if self.tile >= max(self.width, self.height):
+        if self.tile and self.tile >= max(self.width, self.height):
             raise BitstreamError(
                 f"tile {self.tile}: want less than the longer side of "
                 f"{self.width} x {self.height}, or 0"

@@ -11,19 +11,18 @@ True
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import final
 
+from codec.bitstream.rate import Rate, check_rate, unpack_rate
 from codec.bitstream.wire import Reader, pack_varint
 from codec.errors import BitstreamError
 
 __all__ = ["Video", "pack_video", "unpack_video"]
 
-RATE_MAX = (1 << 31) - 1
 MATRIX_MAX = 255
 FRAMES_MAX = 1 << 16  # of a group
 
@@ -40,14 +39,13 @@ class Video:
         groups: frames of each group of pictures, 1..2**16 each, at least one group.
     """
 
-    rate: tuple[int, int]
+    rate: Rate
     matrix: int
     full_range: bool
     groups: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not all(1 <= part <= RATE_MAX for part in self.rate) or math.gcd(*self.rate) != 1:
-            raise BitstreamError(f"frame rate {self.rate}: want 1..{RATE_MAX} in lowest terms")
+        check_rate(self.rate)
         if not 0 <= self.matrix <= MATRIX_MAX:
             raise BitstreamError(f"matrix {self.matrix}: want 0..{MATRIX_MAX}")
         if not self.groups or not all(1 <= frames <= FRAMES_MAX for frames in self.groups):
@@ -78,7 +76,7 @@ def pack_video(video: Video) -> bytes:
 def unpack_video(payload: bytes) -> Video:
     """The inverse of `pack_video`; raises BitstreamError."""
     reader = Reader(payload)
-    rate = reader.varint("frames", RATE_MAX), reader.varint("of so many seconds", RATE_MAX)
+    rate = unpack_rate(reader)
     matrix = reader.varint("matrix", MATRIX_MAX)
     full_range = bool(reader.varint("range", 1))
     groups = []

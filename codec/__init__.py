@@ -1,4 +1,4 @@
-"""Learned compression as files: `encode` and `decode` images and videos with models.
+"""Learned compression as files: `encode` and `decode` images, videos and scenes.
 
     >>> import codec
     >>> codec.__version__
@@ -19,8 +19,10 @@ from codec.errors import UsageError as UsageError
 if TYPE_CHECKING:
     from codec.api import decode as decode
     from codec.api import decode_batch as decode_batch
+    from codec.api import decode_scene as decode_scene
     from codec.api import decode_video as decode_video
     from codec.api import encode as encode
+    from codec.api import encode_scene as encode_scene
     from codec.api import info as info
     from codec.api import load_model as load_model
 
@@ -34,8 +36,10 @@ __all__ = [
     "__version__",
     "decode",
     "decode_batch",
+    "decode_scene",
     "decode_video",
     "encode",
+    "encode_scene",
     "info",
     "load_model",
 ]
@@ -45,7 +49,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     # Loading `codec.api` pulls in the models; `import codec.bitstream` must stay cheap (PEP 562).
-    if name in ("decode", "decode_batch", "decode_video", "encode", "info", "load_model"):
+    if name in __all__:
         from codec import api
 
         return getattr(api, name)

@@ -1,4 +1,4 @@
-"""The package's functions: pictures and videos to bytes and back. Knows no command line.
+"""The package's functions: pictures, videos, scenes to bytes and back. Knows no command line.
 
 Everything heavy is imported where it is used, so that `info` needs neither torch nor numpy.
 """
@@ -6,8 +6,9 @@ Everything heavy is imported where it is used, so that `info` needs neither torc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
@@ -37,10 +38,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from codec.engine import Decoded, Encoded, Model, Rate, SymbolDigest
+    from codec.gaussians import Gaussians
     from codec.io.picture import Picture
     from codec.io.video import Clip, Look
     from codec.journal import Journal
     from codec.models.base import Search
+    from codec.moving import EncodedScene
     from codec.video import EncodedVideo, VideoRate
 
 __all__ = [
@@ -49,18 +52,25 @@ __all__ = [
     "DecodeOptions",
     "EncodeOptions",
     "Info",
+    "InfoOfAll",
     "LayerInfo",
+    "OpenScene",
     "OpenVideo",
-    "codes_videos",
+    "bits_each",
     "decode",
     "decode_batch",
+    "decode_scene",
     "decode_stream",
     "decode_video",
     "encode",
     "encode_clip",
+    "encode_moments",
     "encode_picture",
+    "encode_scene",
     "info",
     "load_model",
+    "medium_of",
+    "open_scene",
     "open_video",
 ]
 
@@ -84,19 +94,29 @@ class LayerInfo(TypedDict):
     bytes: int
 
 
-class Info(TypedDict):
-    """What `info` reports."""
+class InfoOfAll(TypedDict):
+    """What `info` reports of every stream; a scene's layers are not listed."""
 
     format_version: int
     family: str
     model_id: str
     kind: str
-    width: int
-    height: int
     frames: int
-    bpp: float
     chunks: list[ChunkInfo]
     layers: list[LayerInfo]
+
+
+class Info(InfoOfAll, total=False):
+    """What `info` reports: size and bits per pixel of an image or video, or Gaussians of a scene.
+
+    `gaussians` are those of the frame that has most, and each frame counts as one of as many.
+    """
+
+    width: int
+    height: int
+    bpp: float
+    gaussians: int
+    bits_per_gaussian: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +130,7 @@ class EncodeOptions:
     target_psnr: float | None = None
     effort: int = 0
     time_limit: float | None = None
+    key_every: int | None = None
     take_interrupt: bool = False
     dictionary: str | Path | None = None
     lanes: int | None = None
@@ -128,6 +149,8 @@ class EncodeOptions:
             raise UsageError(f"effort: want 0 to 9, got {self.effort}")
         if self.time_limit is not None and not self.time_limit > 0:
             raise UsageError(f"time limit: want seconds above 0, got {self.time_limit}")
+        if self.key_every is not None and not 1 <= self.key_every <= 1 << 16:
+            raise UsageError(f"key every: want 1 to {1 << 16} frames, got {self.key_every}")
 
     def search(self) -> Search:
         """How hard to look, and for how long."""
@@ -262,7 +285,10 @@ def encode(
         device=device,
         zoo=zoo,
     )
-    if codes_videos(model, zoo):
+    medium = medium_of(model, zoo)
+    if medium == "scene":
+        raise UsageError(f"model: {model} codes scenes, for encode_scene")
+    if medium == "video":
         return encode_clip(_clip(image, max_pixels), options, watch=Stopwatch()).stream
     return encode_picture(_picture(image, max_pixels), options, watch=Stopwatch()).stream
 
@@ -327,7 +353,8 @@ def decode(
         BitstreamError: the stream is damaged, truncated or not ours.
         ModelError: the weights or the dictionary that made it are missing or altered.
         LimitError: it claims too many pixels.
-        UsageError: an option is out of range, or it is a video, for `decode_video`.
+        UsageError: an option is out of range, or it is of a video or scene, for `decode_video` or
+            `decode_scene`.
     """
     stream = data if isinstance(data, bytes) else read_bytes(data)
     options = DecodeOptions(
@@ -370,7 +397,7 @@ def decode_batch(
         BitstreamError: one of the streams is damaged, truncated or not ours.
         ModelError: the weights or the dictionary that made one are missing or altered.
         LimitError: they claim too many pixels.
-        UsageError: their headers differ, there is none, or it is of a video.
+        UsageError: their headers differ, there is none, or it is of a video or scene.
     """
     read = [data if isinstance(data, bytes) else read_bytes(data) for data in streams]
     options = DecodeOptions(device=device, half=half, max_pixels=max_pixels, zoo=zoo)
@@ -413,6 +440,80 @@ def decode_video(
     return open_video(stream, options, watch=Stopwatch()).frames
 
 
+def encode_scene(
+    frames: Collection[Gaussians] | str | Path,
+    *,
+    quality: int = 60,
+    model: str = "gauss",
+    key_every: int | None = None,
+    rate: Fraction | int = 30,
+    zoo: Zoo = SHIPPED,
+) -> bytes:
+    """Compress a scene of Gaussians that move.
+
+    Args:
+        frames: of the scene, all of one degree, which are gone through twice and may be read when
+            they are asked for; or a file, a folder or a pattern as `frames/%04d.ply` of PLY, SPZ or
+            .splat files, as `codec.io.splats` reads them.
+        quality: 0 to 100; higher is larger and better.
+        model: `family` or `family/variant`; `codec models` lists them.
+        key_every: frames from a key frame to the next at most, 1 to 2**16; None for 30. A frame is
+            decoded from the key frame before it on.
+        rate: frames in a second, for players.
+        zoo: where weights come from.
+
+    Returns:
+        A whole stream.
+
+    Raises:
+        UsageError: an option is out of range, there are no frames, or they do not go together.
+        InputError: a file cannot be read.
+        ModelError: the weights are missing or altered.
+        LimitError: a frame has more than 2**22 Gaussians.
+    """
+    options = EncodeOptions(quality=quality, model=model, key_every=key_every, zoo=zoo)
+    if isinstance(frames, str | Path):
+        from codec.io.splats import SplatFiles
+
+        frames = SplatFiles(frames)
+    if not isinstance(frames, Collection):  # an iterator would be used up by the first pass
+        raise UsageError(f"frames: want a path or a collection, got {type(frames).__name__}")
+    return encode_moments(frames, options, rate=Fraction(rate), watch=Stopwatch()).stream
+
+
+def decode_scene(
+    data: bytes | str | Path,
+    *,
+    frames: tuple[int, int] | None = None,
+    layers: int | None = None,
+    allow_partial: bool = False,
+    zoo: Zoo = SHIPPED,
+) -> Iterator[Gaussians]:
+    """Decompress a stream of a scene, frame by frame.
+
+    Args:
+        data: the stream, or the path of a file that holds it.
+        frames: `(first, end)`: only these, at the cost of those from the key frame before on.
+        layers: of what only adds detail, how many to use: 0 is the coarsest scene.
+        allow_partial: take a stream that is cut, up to its last whole frame, and let parts of it
+            that are damaged stay as they were until the next key frame.
+        zoo: where weights come from.
+
+    Returns:
+        An iterator of `codec.gaussians.Gaussians`, each decoded when it is asked for.
+
+    Raises:
+        BitstreamError: the stream is damaged, truncated or not ours; from the iterator where that
+            is in a frame.
+        ModelError: the weights that made it are missing or altered.
+        LimitError: it claims too many frames or Gaussians.
+        UsageError: there are no such frames or layers, or it is no scene.
+    """
+    stream = data if isinstance(data, bytes) else read_bytes(data)
+    options = DecodeOptions(frames=frames, layers=layers, allow_partial=allow_partial, zoo=zoo)
+    return open_scene(stream, options, watch=Stopwatch()).frames
+
+
 def info(data: bytes | str | Path, *, zoo: Zoo = SHIPPED) -> Info:
     """What a stream says of itself, and which of its chunks are damaged; decodes nothing.
 
@@ -429,30 +530,42 @@ def info(data: bytes | str | Path, *, zoo: Zoo = SHIPPED) -> Info:
     header = found.header
     if header is None:
         raise found.error or BitstreamError("the header is damaged")
-    frames = 1
-    if header.kind == Kind.VIDEO:  # of a damaged one they are not known
-        frames = unpack(stream).video.frames if found.error is None else 0
     names = {family.id: family.name for family in zoo.families}
-    return {
+    about: Info = {
         "format_version": VERSION,
         "family": names.get(header.family, f"unknown {header.family}"),
         "model_id": header.model_id.hex(),
         "kind": header.kind.name.lower(),
-        "width": header.width,
-        "height": header.height,
-        "frames": frames,
-        "bpp": 8 * len(stream) / (header.width * header.height * max(1, frames)),
+        "frames": 1,
         "chunks": [
             {"type": c.name, "offset": c.offset, "length": c.length, "crc_ok": c.crc_ok}
             for c in found.chunks
         ],
-        "layers": _layers(stream, zoo) if found.error is None else [],
+        "layers": [],
     }
+    container = unpack(stream) if found.error is None else None
+    if container is not None and header.kind == Kind.IMAGE:
+        about["layers"] = _layers(container, zoo)
+    if header.kind == Kind.VIDEO:  # of a damaged one they are not known
+        about["frames"] = container.video.frames if container else 0
+    if header.kind == Kind.SCENE:
+        about["frames"] = container.scene.frames if container else 0
+        about["gaussians"] = container.scene.gaussians if container else 0
+        about["bits_per_gaussian"] = bits_each(stream, about["frames"], about["gaussians"])
+    else:
+        about["width"], about["height"] = header.width, header.height
+        pixels = header.width * header.height
+        about["bpp"] = bits_each(stream, about["frames"], pixels)
+    return about
 
 
-def _layers(stream: bytes, zoo: Zoo) -> list[LayerInfo]:
-    """The layers of a whole stream; none if its weights are not known or have no layers."""
-    container = unpack(stream)
+def bits_each(stream: bytes, frames: int, things: int) -> float:
+    """Bits for each of so many pixels or Gaussians in each of so many frames."""
+    return 8 * len(stream) / (max(1, frames) * max(1, things))
+
+
+def _layers(container: Container, zoo: Zoo) -> list[LayerInfo]:
+    """The layers of an image; none if its weights are not known or have no layers."""
     model_id = container.header.model_id
     entry = next((e for e in zoo.manifest() if e.model_id == model_id), None)
     if entry is None or not entry.layers:
@@ -492,6 +605,8 @@ def encode_picture(
     picture: Picture, options: EncodeOptions, *, watch: Stopwatch, progress: Progress = unseen
 ) -> Encoded:
     """`encode` for a picture that is read, with all that is to be known about the result."""
+    if options.key_every is not None:
+        raise UsageError("key every: is for scenes")
     with watch.part("load"):
         from codec import engine
 
@@ -509,9 +624,9 @@ def encode_picture(
     )
 
 
-def codes_videos(model: str, zoo: Zoo = SHIPPED) -> bool:
-    """Whether the family of the model called `family` or `family/variant` is one of videos."""
-    return family_by_name(model.partition("/")[0], zoo.families).kind == "video"
+def medium_of(model: str, zoo: Zoo = SHIPPED) -> str:
+    """What the model called `family` or `family/variant` codes: `image`, `video` or `scene`."""
+    return family_by_name(model.partition("/")[0], zoo.families).kind
 
 
 def encode_clip(
@@ -525,6 +640,8 @@ def encode_clip(
     """`encode` for a video that is being read, with all that is to be known about the result."""
     if options.dictionary is not None:
         raise UsageError("dictionary: videos take none")
+    if options.key_every is not None:
+        raise UsageError("key every: is for scenes")
     with watch.part("load"):
         from codec import video
 
@@ -584,14 +701,97 @@ def open_video(
     return OpenVideo(video.look_of(container), audio or b"", interval, frames, digest)
 
 
+def encode_moments(
+    frames: Collection[Gaussians],
+    options: EncodeOptions,
+    *,
+    rate: Fraction = Fraction(30),
+    watch: Stopwatch,
+    progress: Progress = unseen,
+) -> EncodedScene:
+    """`encode_scene` for frames that are there, with all that is to be known about the result."""
+    if (options.target_bpp, options.target_size, options.target_psnr) != (None, None, None):
+        raise UsageError("target: scenes take a quality")
+    if options.dictionary is not None:
+        raise UsageError("dictionary: scenes take none")
+    if not all(1 <= part < 1 << 31 for part in rate.as_integer_ratio()):
+        raise UsageError(f"rate: want frames in a second, got {rate}")
+    with watch.part("load"):
+        from codec import moving
+
+        model = moving.find_scene_model(options.model, options.zoo)
+    key_every = moving.KEY_EVERY if options.key_every is None else options.key_every
+    return moving.encode_scene(
+        frames,
+        model,
+        options.quality,
+        key_every=key_every,
+        rate=rate,
+        watch=watch,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class OpenScene:
+    """A stream whose frames are decoded as they are asked for.
+
+    Attributes:
+        gaussians: of the frame that has most.
+        interval: the frames' numbers.
+        frames: themselves.
+        digest: of symbols, SHA-256, which is whole after the last frame.
+    """
+
+    gaussians: int
+    interval: range
+    frames: Iterator[Gaussians]
+    digest: SymbolDigest
+
+
+def open_scene(
+    stream: bytes, options: DecodeOptions, *, watch: Stopwatch, progress: Progress = unseen
+) -> OpenScene:
+    """`decode_scene` with all that is to be known about the result."""
+    if (options.region, options.dictionary) != (None, None):
+        raise UsageError("region and dictionary are for images; this is a scene")
+    container = _unpack(stream, Kind.SCENE, Limits(), options)
+    with watch.part("load"):
+        from codec import moving
+        from codec.engine import SymbolDigest
+
+        model = moving.scene_model_of(container.header, options.zoo)
+    count = moving.whole_frames(container)
+    if not count:
+        raise BitstreamError("the stream is cut before its first frame is whole")
+    interval = options.interval(count)
+    digest = SymbolDigest()
+    frames = moving.decode_frames(
+        container,
+        model,
+        interval,
+        layers=options.layers,
+        hold=options.allow_partial,
+        watch=watch,
+        progress=progress,
+        digest=digest,
+    )
+    return OpenScene(container.scene.gaussians, interval, frames, digest)
+
+
+_CALLS = {
+    Kind.IMAGE: ("an image", "decode"),
+    Kind.VIDEO: ("a video", "decode_video"),
+    Kind.SCENE: ("a scene", "decode_scene"),
+}
+
+
 def _unpack(stream: bytes, kind: Kind, limits: Limits, options: DecodeOptions) -> Container:
     """The container of a stream of this kind."""
     found = peek(stream).kind
     if found != kind:
-        verb = "decode_video" if found == Kind.VIDEO else "decode"
-        raise UsageError(
-            f"the stream is {'a video' if found == Kind.VIDEO else 'an image'}: for {verb}"
-        )
+        medium, call = _CALLS[found]
+        raise UsageError(f"the stream is {medium}: for {call}")
     return unpack(stream, limits, partial=options.allow_partial)
 
 
@@ -602,7 +802,7 @@ def decode_stream(
     limits = Limits(max_pixels=options.max_pixels)
     container = _unpack(stream, Kind.IMAGE, limits, options)
     if options.frames is not None:
-        raise UsageError("frames are for videos; this is an image")
+        raise UsageError("frames are for videos and scenes; this is an image")
     window = options.window(container.header)
     with watch.part("load"):
         from codec import engine

@@ -113,12 +113,13 @@ def _encode(arguments: argparse.Namespace) -> None:
     _check_output(arguments)
     options = api.EncodeOptions(
         quality=arguments.quality,
-        model=arguments.model,
+        model=arguments.model or _model_for(arguments.input),
         target_bpp=arguments.target_bpp,
         target_size=arguments.target_size,
         target_psnr=arguments.target_psnr,
         effort=arguments.effort,
         time_limit=arguments.time_limit,
+        key_every=arguments.key_every,
         take_interrupt=True,
         dictionary=arguments.dictionary,
         lanes=arguments.lanes,
@@ -126,11 +127,24 @@ def _encode(arguments: argparse.Namespace) -> None:
         zoo=arguments.zoo,
     )
     watch = Stopwatch()
-    if api.codes_videos(options.model, options.zoo):
-        _encode_video(arguments, options, watch)
-        return
-    if arguments.resume:
+    medium = api.medium_of(options.model, options.zoo)
+    if arguments.resume and medium != "video":
         raise UsageError("--resume is for videos")
+    {"image": _encode_image, "video": _encode_video, "scene": _encode_scene}[medium](
+        arguments, options, watch
+    )
+
+
+def _model_for(source: str) -> str:
+    """The family that codes what is in files of such a name."""
+    from codec.io.splats import is_splats
+
+    return "gauss" if is_splats(source) else "iscs"
+
+
+def _encode_image(
+    arguments: argparse.Namespace, options: api.EncodeOptions, watch: Stopwatch
+) -> None:
     with _about(arguments.input):
         from codec.io.reading import read_picture
 
@@ -195,12 +209,42 @@ def _encode_video(
         )
 
 
+def _encode_scene(
+    arguments: argparse.Namespace, options: api.EncodeOptions, watch: Stopwatch
+) -> None:
+    with _about(arguments.input):
+        from codec.io.splats import SplatFiles
+
+        with watch.part("load"):
+            frames = SplatFiles(arguments.input)
+            _set_threads(arguments.threads)
+        with _bar() as bar:
+            encoded = api.encode_moments(frames, options, watch=watch, progress=bar)
+    with _about(arguments.output):
+        write_whole(arguments.output, encoded.stream)
+    if arguments.json:
+        _print_json(
+            {
+                "bytes": len(encoded.stream),
+                "bits_per_gaussian": api.bits_each(
+                    encoded.stream, encoded.frames, encoded.gaussians
+                ),
+                "frames": encoded.frames,
+                "gaussians": encoded.gaussians,
+                "model": encoded.entry.name,
+                "model_id": encoded.entry.model_id.hex(),
+                "quality": options.quality,
+                "seconds": watch.seconds,
+            }
+        )
+
+
 def _decode(arguments: argparse.Namespace) -> None:
     if not arguments.output.endswith("/"):  # a folder for the frames of a video
         _check_output(arguments)
     with _about(arguments.input):
         stream = read_bytes(arguments.input)
-        is_video = peek(stream).kind == Kind.VIDEO
+        kind = peek(stream).kind
     options = api.DecodeOptions(
         device=arguments.device,
         layers=arguments.layers,
@@ -214,7 +258,9 @@ def _decode(arguments: argparse.Namespace) -> None:
     watch = Stopwatch()
     with watch.part("load"):
         _set_threads(arguments.threads)
-    (_decode_video if is_video else _decode_image)(arguments, stream, options, watch)
+    {Kind.IMAGE: _decode_image, Kind.VIDEO: _decode_video, Kind.SCENE: _decode_scene}[kind](
+        arguments, stream, options, watch
+    )
 
 
 def _decode_image(
@@ -263,6 +309,28 @@ def _decode_video(
         )
 
 
+def _decode_scene(
+    arguments: argparse.Namespace, stream: bytes, options: api.DecodeOptions, watch: Stopwatch
+) -> None:
+    from codec.io.splats import targets_of, write_splats
+
+    with _about(arguments.input), _bar() as bar:
+        opened = api.open_scene(stream, options, watch=watch, progress=bar)
+        with _about(arguments.output):
+            paths = targets_of(arguments.output, opened.interval, force=arguments.force)
+        for path in paths:
+            write_splats(path, next(opened.frames))
+    if arguments.json:
+        _print_json(
+            {
+                "frames": len(opened.interval),
+                "gaussians": opened.gaussians,
+                "seconds": watch.seconds,
+                "symbols_sha256": opened.digest.hexdigest(),
+            }
+        )
+
+
 def _render(arguments: argparse.Namespace) -> None:
     from codec.cameras import parse_camera
     from codec.io.picture import Picture
@@ -275,7 +343,7 @@ def _render(arguments: argparse.Namespace) -> None:
     with _about(arguments.camera):
         camera = parse_camera(read_bytes(arguments.camera))
     with _about(arguments.input):
-        gaussians = frame_of(arguments.input, arguments.frame)
+        gaussians = frame_of(arguments.input, arguments.frame, arguments.zoo)
         levels = view(gaussians, camera, max_pixels=arguments.max_pixels)
     with _about(arguments.output):
         write_whole(arguments.output, write_picture(Picture.from_array(levels), name))
@@ -291,12 +359,12 @@ def _info(arguments: argparse.Namespace) -> None:
         return
     for name, value in found.items():
         if name not in ("chunks", "layers"):
-            print(f"{name:15} {value:.4f}" if name == "bpp" else f"{name:15} {value}")
+            print(f"{name:17} {value:.4f}" if isinstance(value, float) else f"{name:17} {value}")
     for chunk in found["chunks"]:
         state = "" if chunk["crc_ok"] else "  DAMAGED"
-        print(f"{chunk['type']:15} {chunk['length']} bytes at {chunk['offset']}{state}")
+        print(f"{chunk['type']:17} {chunk['length']} bytes at {chunk['offset']}{state}")
     for layer in found["layers"]:
-        print(f"layer {layer['layer']:<9} {layer['bytes']} bytes")
+        print(f"layer {layer['layer']:<11} {layer['bytes']} bytes")
 
 
 def _verify(arguments: argparse.Namespace) -> None:
@@ -452,15 +520,21 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="codec", description="Learned compression: images and videos to small files and back."
+        prog="codec",
+        description="Learned compression: images, videos and scenes to small files and back.",
     )
     parser.add_argument("--version", action="version", version=f"codec {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    verb = verbs.add_parser("encode", help="compress an image or video file")
-    verb.add_argument("input", metavar="INPUT", help="file; - is standard input")
+    verb = verbs.add_parser("encode", help="compress an image, a video or a scene of Gaussians")
+    verb.add_argument(
+        "input", metavar="INPUT",
+        help="file, of a scene also a folder or pattern (a/%%04d.ply); - is standard input",
+    )  # fmt: skip
     verb.add_argument("output", metavar="OUTPUT", help="stream; - is standard output")
-    verb.add_argument("-m", "--model", default="iscs", metavar="FAMILY[/VARIANT]")
+    verb.add_argument(
+        "-m", "--model", metavar="FAMILY[/VARIANT]", help="iscs, or gauss for .ply, .spz, .splat"
+    )
     rate = verb.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=int, default=60, metavar="0..100")
     rate.add_argument(
@@ -473,6 +547,9 @@ def _parser() -> argparse.ArgumentParser:
         "--time-limit", type=_positive, metavar="SECONDS", help="that the search may take"
     )
     verb.add_argument(
+        "--key-every", type=_count, metavar="G", help="frames of a scene from which to start, 30"
+    )
+    verb.add_argument(
         "--resume", action="store_true", help="take the groups of a video that are coded already"
     )
     verb.add_argument(
@@ -481,33 +558,40 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(verb)
     verb.set_defaults(run=_encode)
 
-    verb = verbs.add_parser("decode", help="make an image or video file from a stream")
+    verb = verbs.add_parser(
+        "decode", help="make an image, a video or files of Gaussians from a stream"
+    )
     verb.add_argument("input", metavar="INPUT", help="stream; - is standard input")
     verb.add_argument(
         "output", metavar="OUTPUT",
-        help="file, by extension, or for frames of a video a folder/; - is PNG or Y4M to stdout",
+        help="file, by extension, of a scene a pattern (a/%%04d.ply), for frames of a video a "
+        "folder/; - is PNG or Y4M to stdout",
     )  # fmt: skip
     verb.add_argument(
         "--layers", type=_whole, metavar="K", help="only the core and the first K layers; see info"
     )
     verb.add_argument(
-        "--allow-partial", action="store_true", help="decode what is whole of a stream that is cut"
+        "--allow-partial",
+        action="store_true",
+        help="decode what is whole of a stream that is cut, or of a damaged scene",
     )
-    verb.add_argument("--frames", type=_interval, metavar="A:B", help="only A to B - 1 of a video")
+    verb.add_argument("--frames", type=_interval, metavar="A:B", help="only frames A to B - 1")
     verb.add_argument("--region", type=_region, metavar="X,Y,W,H", help="only this part, in pixels")
     _add_common(verb)
     verb.set_defaults(run=_decode)
 
     verb = verbs.add_parser("render", help="make a picture of a scene of Gaussians")
     verb.add_argument(
-        "input", metavar="INPUT", help=".ply, .spz or .splat file, folder or pattern (a/%%04d.ply)"
-    )
+        "input", metavar="INPUT",
+        help="stream; or .ply, .spz or .splat file, folder or pattern (a/%%04d.ply)",
+    )  # fmt: skip
     verb.add_argument("--camera", required=True, metavar="FILE.json", help="see docs/scenes.md")
     verb.add_argument(
         "--out", dest="output", required=True, metavar="FILE", help="image; - is PNG to stdout"
     )
     verb.add_argument("--frame", type=_whole, default=0, metavar="N", help="the first is 0")
     verb.add_argument("--force", action="store_true", help="replace the output if it exists")
+    _add_zoo(verb)
     _add_limit(verb)
     _add_json(verb)
     verb.set_defaults(run=_render)

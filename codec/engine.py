@@ -365,7 +365,7 @@ def _load(zoo: Zoo, sha256: str, device: torch.device, half: bool) -> Model:
     family_id = family_by_name(entry.family, zoo.families).id
     family = zoo.load(entry)
     if not isinstance(family, AbstractFamily):
-        raise ModelError(f"{entry.name} codes videos, not images")
+        raise ModelError(f"{entry.name} codes no images")
     prepare()  # or the first image would wait for it
     family = family.to(device)
     return Model(entry, family.halved() if half else family, family_id, device)

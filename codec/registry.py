@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from codec.errors import BitstreamError, UsageError
 
 if TYPE_CHECKING:
-    from codec.models.base import AbstractFamily, AbstractVideoFamily
+    from codec.models.base import AbstractFamily, AbstractSceneFamily, AbstractVideoFamily
 
 __all__ = ["FAMILIES", "Family", "family_by_id", "family_by_name"]
 
@@ -28,7 +28,9 @@ class Family:
     kind: str
     target: str
 
-    def load(self) -> type[AbstractFamily] | type[AbstractVideoFamily]:
+    def load(
+        self,
+    ) -> type[AbstractFamily] | type[AbstractVideoFamily] | type[AbstractSceneFamily]:
         """The class, of the contract for its medium; imports its module."""
         module, _, name = self.target.partition(":")
         return cast("type[AbstractFamily]", getattr(import_module(module), name))

@@ -137,7 +137,7 @@ def _load(zoo: Zoo, sha256: str, device: torch.device) -> VideoModel:
     entry = next(entry for entry in zoo.manifest() if entry.sha256 == sha256)
     family = zoo.load(entry)
     if not isinstance(family, AbstractVideoFamily):
-        raise ModelError(f"{entry.name} codes images, not videos")
+        raise ModelError(f"{entry.name} codes no videos")
     prepare()
     family_id = family_by_name(entry.family, zoo.families).id
     return VideoModel(entry, family.to(device), family_id, device)

@@ -7,25 +7,40 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from codec.api import DecodeOptions, open_scene
+from codec.bitstream import SIGNATURE
 from codec.cameras import Camera
 from codec.errors import LimitError, UsageError
 from codec.gaussians import Gaussians
-from codec.io.splats import read_splats, sequence_of
+from codec.io.files import read_bytes
+from codec.io.splats import EXTENSIONS, read_splats, sequence_of
 from codec.models.gauss.render import render
+from codec.progress import Stopwatch
+from codec.weights import SHIPPED, Zoo
 
 __all__ = ["frame_of", "view"]
 
 
-def frame_of(source: str | Path, number: int) -> Gaussians:
-    """One frame of a scene: a file of Gaussians, a folder or a pattern of numbered ones.
+def frame_of(source: str | Path, number: int, zoo: Zoo = SHIPPED) -> Gaussians:
+    """One frame of a scene: a stream, a file of Gaussians, a folder or a pattern of numbered ones.
 
-    This is where whatever else holds frames is told apart.
+    Args:
+        source: its name; a file that begins as streams do is one, if its extension is none of
+            Gaussians.
+        number: of the frame; the first is 0.
+        zoo: where the weights of a stream come from.
 
     Raises:
         InputError: there is no such file, or it is not what its extension says.
-        UsageError: the scene has no such frame; the first is 0.
+        BitstreamError, LimitError, ModelError: as `decode_scene`.
+        UsageError: the scene has no such frame.
     """
     files = sequence_of(source)
+    if len(files) == 1 and files[0].suffix.lower() not in EXTENSIONS:
+        stream = read_bytes(files[0])
+        if stream.startswith(SIGNATURE):
+            options = DecodeOptions(frames=(number, number + 1), zoo=zoo)
+            return next(open_scene(stream, options, watch=Stopwatch()).frames)
     if not 0 <= number < len(files):
         raise UsageError(f"frame {number}: the scene has {len(files)}, the first is 0")
     return read_splats(files[number])

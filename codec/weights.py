@@ -20,7 +20,7 @@ from codec.registry import FAMILIES, Family, family_by_name
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from codec.models.base import AbstractFamily, AbstractVideoFamily
+    from codec.models.base import AbstractFamily, AbstractSceneFamily, AbstractVideoFamily
 
 __all__ = ["SHIPPED", "Entry", "Zoo"]
 
@@ -110,7 +110,7 @@ class Zoo:
             f"the stream needs weights {model_id.hex()} of {family.name}, which are not installed"
         )
 
-    def load(self, entry: Entry) -> AbstractFamily | AbstractVideoFamily:
+    def load(self, entry: Entry) -> AbstractFamily | AbstractVideoFamily | AbstractSceneFamily:
         """The frozen codec with these weights, on the CPU.
 
         A file may name another one by its SHA-256 as its `backbone`, here or of those that ship;

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import fuzz, fuzz_targets, fuzz_video
+import codec
+from benchmarks import fuzz, fuzz_scene, fuzz_targets, fuzz_video
 from codec.bitstream import scan, unpack
 from codec.errors import BitstreamError
 from codec.registry import FAMILIES, family_by_name
+from tests.codec.toy_scene import make_scene_zoo
+from tests.scene_frames import moving
 
 ROOT = Path(__file__).parents[1]
 CORPUS = sorted((ROOT / "tests/corpus").glob("*.bin"))
@@ -172,3 +175,35 @@ def test_a_video_to_start_from_decodes_and_another_is_noticed():
         assert fuzz_video.judge(seed.stream, 0, seed.symbols) == "decoded"
     with pytest.raises(fuzz.FailedError, match="silent wrong output"):
         fuzz_video.judge(seeds[0].stream, 0, seeds[1].symbols)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Streams of a toy, and those of families that ship."""
+    zoo = make_scene_zoo(tmp_path_factory.mktemp("zoo"))
+    fuzz.ZOO_OF[zoo.manifest()[0].model_id] = zoo
+    made = [
+        codec.encode_scene(moving(100, 3, degree), key_every=2, quality=90, zoo=zoo)
+        for degree in (0, 2)
+    ]
+    yield [*fuzz_scene.seeds(), *(fuzz_scene.seed_of("toy", stream) for stream in made)]
+    del fuzz.ZOO_OF[zoo.manifest()[0].model_id]
+
+
+@pytest.mark.parametrize("mutation", [*fuzz.DAMAGE, *fuzz_scene.FORGERY], ids=lambda m: m.__name__)
+def test_a_mutated_scene_is_refused_or_what_it_may_be(mutation, scenes):
+    draw = random.Random(f"scenes/{mutation.__name__}")
+    for number in range(40):
+        seed = draw.choice(scenes)
+        symbols = seed.symbols if mutation in fuzz.DAMAGE else None
+        fuzz_scene.judge(mutation(draw, seed, scenes), number, symbols)
+
+
+def test_a_scene_to_start_from_decodes_and_another_is_noticed(scenes):
+    for seed in scenes:
+        assert fuzz_scene.judge(seed.stream, 0, seed.symbols) == "decoded"
+    with pytest.raises(fuzz.FailedError, match="silent wrong output"):
+        fuzz_scene.judge(scenes[0].stream, 0, scenes[1].symbols)
+    draw = random.Random(1)
+    made = {fuzz_scene.symbols(draw, seed, scenes) for seed in scenes for _ in range(4)}
+    assert "decoded" in {fuzz_scene.judge(stream, 0) for stream in made}

@@ -7,20 +7,33 @@ Gaussian: position and scale as float32, colour and opacity, then w, x, y, z, of
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import final, overload
 
 import numpy as np
 
-from codec.errors import InputError, LimitError, UsageError
+from codec.errors import CodecError, InputError, LimitError, UsageError
 from codec.gaussians import FIRST_HARMONIC, Gaussians
-from codec.io.files import read_bytes, write_whole
+from codec.io.files import check_output, read_bytes, write_whole
 from codec.io.ply import checked, pack_ply, parse_ply
 from codec.io.spz import logits_of, pack_spz, parse_spz
 
-__all__ = ["EXTENSIONS", "MAX_GAUSSIANS", "read_splats", "sequence_of", "write_splats"]
+__all__ = [
+    "EXTENSIONS",
+    "MAX_GAUSSIANS",
+    "SplatFiles",
+    "is_splats",
+    "read_splats",
+    "sequence_of",
+    "targets_of",
+    "write_splats",
+]
 
 EXTENSIONS = (".ply", ".spz", ".splat")
 MAX_GAUSSIANS = 1 << 24
+
+PATTERN = re.compile(r"([^%]*)%(0\d{1,2})?d([^%]*)")  # of the name of a frame's file
 
 ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 
@@ -42,6 +55,42 @@ def read_splats(source: str | Path, *, max_gaussians: int = MAX_GAUSSIANS) -> Ga
     if extension == ".spz":
         return parse_spz(data, max_gaussians=max_gaussians)
     return _parse_splat(data, max_gaussians)
+
+
+def is_splats(source: str | Path) -> bool:
+    """Whether a name is one of Gaussians: a folder, or a file or pattern with their extension."""
+    path = Path(source)
+    return path.suffix.lower() in EXTENSIONS or path.is_dir()
+
+
+@final
+class SplatFiles(Sequence[Gaussians]):
+    """The frames of `sequence_of`, each read when it is asked for and not kept.
+
+    An error says which file it is about.
+    """
+
+    def __init__(self, source: str | Path) -> None:
+        """See `sequence_of`."""
+        self._paths = sequence_of(source)
+
+    def __len__(self) -> int:
+        """How many frames there are."""
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, number: int) -> Gaussians: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Gaussians]: ...
+    def __getitem__(self, number: int | slice) -> Gaussians | list[Gaussians]:
+        """A frame; see `read_splats`."""
+        if isinstance(number, slice):
+            return [self[index] for index in range(len(self))[number]]
+        path = self._paths[number]
+        try:
+            return read_splats(path)
+        except CodecError as error:
+            raise type(error)(f"{path.name}: {error}") from error
 
 
 def write_splats(target: str | Path, gaussians: Gaussians, *, spz_version: int = 4) -> None:
@@ -75,7 +124,7 @@ def sequence_of(source: str | Path) -> list[Path]:
         InputError: there is no such file, a frame is missing, or the folder has other files too.
     """
     path = Path(source)
-    pattern = re.fullmatch(r"([^%]*)%(0\d{1,2})?d([^%]*)", path.name)
+    pattern = PATTERN.fullmatch(path.name)
     try:
         if pattern is not None:
             return _numbered(path.parent, *pattern.groups())
@@ -86,6 +135,33 @@ def sequence_of(source: str | Path) -> list[Path]:
     if not path.is_file():
         raise InputError("cannot be read: no such file, folder or pattern")
     return [path]
+
+
+def targets_of(target: str | Path, numbers: Sequence[int], *, force: bool) -> list[Path]:
+    """The files that frames are written to; nothing is written yet.
+
+    Args:
+        target: a pattern as `frames/%04d.ply`, or for one frame the name of its file.
+        numbers: of the frames, which go into the pattern.
+        force: whether files that exist may be replaced.
+
+    Raises:
+        UsageError: it is no such name, or lies in no folder, or a file exists.
+    """
+    path = Path(target)
+    if path.suffix.lower() not in EXTENSIONS:
+        raise UsageError(f"want a name that ends in {', '.join(EXTENSIONS)}, got {path.suffix!r}")
+    if PATTERN.fullmatch(path.name):
+        paths = [path.with_name(path.name % number) for number in numbers]
+    elif len(numbers) == 1:
+        paths = [path]
+    else:
+        raise UsageError(
+            f"{len(numbers)} frames want a pattern as %04d{path.suffix}, or --frames A:B one frame"
+        )
+    for path in paths:
+        check_output(path, force=force)
+    return paths
 
 
 def _numbered(folder: Path, before: str, digits: str | None, after: str) -> list[Path]:

@@ -38,6 +38,7 @@ def assemble(*pieces, version=1):
 
 NOT_CHOSEN = (
     ChunkType.HEADER, ChunkType.INDEX, ChunkType.TILE, ChunkType.VIDEO, ChunkType.GROUP,
+    ChunkType.SCENE, ChunkType.UNIT,
 )  # fmt: skip
 METADATA = [kind for kind in ChunkType if kind not in NOT_CHOSEN]
 

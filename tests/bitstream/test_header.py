@@ -78,7 +78,7 @@ def test_bytes_behind_the_last_field_are_refused(header, tail):
         ("family", 1 << 14),
         ("model_id", bytes(7)),
         ("kind", 0),
-        ("kind", 3),
+        ("kind", 4),
         ("width", 0),
         ("height", 0),
         ("height", (1 << 30) + 1),

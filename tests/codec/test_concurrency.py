@@ -66,7 +66,7 @@ with ThreadPoolExecutor(2) as pool:
 GOLDEN = """
 import json
 from pathlib import Path
-from codec.api import DecodeOptions, decode_stream, open_video
+from codec.api import DecodeOptions, decode_stream, open_scene, open_video
 from codec.bitstream import Kind, peek
 from codec.progress import Stopwatch
 from codec.weights import SHIPPED, Zoo
@@ -79,8 +79,9 @@ ready = threading.Barrier(8)
 def symbols(path):
     zoo = Zoo(path.parent) if (path.parent / "manifest.json").exists() else SHIPPED
     stream = path.read_bytes()
-    if peek(stream).kind == Kind.VIDEO:
-        opened = open_video(stream, DecodeOptions(zoo=zoo), watch=Stopwatch())
+    opener = {Kind.VIDEO: open_video, Kind.SCENE: open_scene}.get(peek(stream).kind)
+    if opener is not None:
+        opened = opener(stream, DecodeOptions(zoo=zoo), watch=Stopwatch())
         assert len(list(opened.frames)) == len(opened.interval)
         return opened.digest.hexdigest()
     return decode_stream(stream, DecodeOptions(zoo=zoo), watch=Stopwatch()).symbols_sha256
