@@ -1,1 +1,5 @@
-"""Gaussians of a scene: projected, drawn, and drawn again with gradients."""
+"""Moving Gaussians: a codec of scenes, and a rasteriser of them."""
+
+from codec.models.gauss.codec import Gauss
+
+__all__ = ["Gauss"]
