@@ -17,7 +17,7 @@ from codec.entropy.coder import AbstractCoder, Method
 from codec.entropy.stream import AbstractStream
 from codec.entropy.tables import Tables
 
-__all__ = ["AbstractBatch", "AbstractBatchStream", "Single"]
+__all__ = ["AbstractBatch", "AbstractBatchStream", "Single", "SingleStream"]
 
 
 class AbstractBatchStream(ABC):
