@@ -27,7 +27,16 @@ from codec.models.gauss.morton import morton, unmorton
 from codec.models.gauss.tables import BYTE, CHANCES, FLAG, MODE, TABLE
 from codec.models.shapes import cheapest
 
-__all__ = ["COUNT_MAX", "REGION", "Change", "Coding", "after_change", "after_key", "code_slice"]
+__all__ = [
+    "COUNT_MAX",
+    "Change",
+    "Coding",
+    "after_change",
+    "after_key",
+    "change_symbols",
+    "code_slice",
+    "key_symbols",
+]
 
 COUNT_MAX = (1 << 16) - 1  # Gaussians of a slice
 REGION = 64
