@@ -327,8 +327,7 @@ class AbstractScene(ABC):
 
     A key frame makes the slices; each frame after it changes them one by one. `streams` are the
     names of a slice's sub-streams in the order in which `traverse` opens them; the last `layers` of
-    them only add detail. A slice of a later frame that is lost stays as it was. An encoder's
-    symbols and states may have more at their end, which is not coded and no decoder knows.
+    them only add detail. A slice of a later frame that is lost stays as it was.
     """
 
     degree: int

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from codec.models.nerv import Nerv
 from codec.models.nerv.layout import VARIANTS, Layout
-from codec.models.nerv.tables import side_tables
-from codec.models.shapes import value_tables
+from codec.models.nerv.tables import side_tables, value_tables
 from codec.training.ship import ship
 
 __all__ = ["export", "freeze"]

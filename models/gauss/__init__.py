@@ -1,5 +1,1 @@
-"""Moving Gaussians: a codec of scenes, and a rasteriser of them."""
-
-from codec.models.gauss.codec import Gauss
-
-__all__ = ["Gauss"]
+"""Gaussians of a scene: projected, drawn, and drawn again with gradients."""

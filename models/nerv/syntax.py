@@ -20,6 +20,7 @@ from codec.entropy import (
     IntArray,
     Method,
     Tables,
+    code_lengths,
 )
 from codec.errors import BitstreamError
 from codec.models.base import GroupGeometry, Symbols
@@ -28,11 +29,11 @@ from codec.models.nerv.tables import (
     PLACE,
     PREDICTOR,
     PREDICTORS,
+    SHAPES,
     STEP,
     STEPS,
     TABLE,
 )
-from codec.models.shapes import SHAPES, cheapest
 
 __all__ = [
     "PARAMETERS_MAX",
@@ -86,11 +87,11 @@ class Group:
     embeddings: IntArray
 
     def symbols(self, tables: Tables) -> Symbols:
-        """What `code_group` codes, each tensor with the cheapest of `tables`."""
+        """What `code_group` codes, each tensor with the cheapest of `value_tables`."""
         shapes = self.layout.shapes.values()
         parts = np.split(self.weights, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
         count = len(parts)
-        chosen = [cheapest(part, tables)[1] for part in parts]
+        chosen = [_cheapest(part, tables)[1] for part in parts]
         head = [CHANNELS.index(self.layout.channels), *self.steps[:count], *chosen]
         found = {"network": np.concatenate([np.array(head, np.int32), self.weights])}
         if self.layout.embedded:
@@ -143,7 +144,7 @@ def code_group(
         symbols: of `Group.symbols`.
         geometry: of the group.
         variant: of the network.
-        values: of `codec.models.shapes.value_tables`.
+        values: of `value_tables`.
         side: of `side_tables`.
 
     Raises:
@@ -197,9 +198,24 @@ def _predicted_best(channel: IntArray, tables: Tables) -> tuple[int, int, IntArr
     found = []
     for predictor in range(PREDICTORS):
         residuals = differences(channel, predictor)
-        found.append((*cheapest(residuals.reshape(-1), tables), predictor, residuals))
+        found.append((*_cheapest(residuals.reshape(-1), tables), predictor, residuals))
     _, table, predictor, residuals = min(found, key=lambda own: own[0])
     return table, predictor, residuals
+
+
+def _cheapest(q: IntArray, tables: Tables) -> tuple[float, int]:
+    """The bits of `(K,)` values and the number of the table that needs so few; 0 if all are 0."""
+    if not q.any():
+        return 0.0, 0
+    values, counts = np.unique(q, return_counts=True)
+    values = values.astype(np.int32)
+    every = np.arange(SHAPES, dtype=np.int32)
+    lengths = code_lengths(np.tile(values, SHAPES), tables, np.repeat(every, len(values))).reshape(
+        SHAPES, -1
+    )
+    bits = lengths @ counts
+    best = int(bits.argmin())
+    return float(bits[best]), 1 + best
 
 
 @final

@@ -22,8 +22,7 @@ from codec.models.nerv.syntax import (
     step_of,
     undo_differences,
 )
-from codec.models.nerv.tables import side_tables
-from codec.models.shapes import SHAPES, value_tables
+from codec.models.nerv.tables import SHAPES, side_tables, value_tables
 from codec.training.export_nerv import freeze
 from tests.models import nerv_reference
 from tests.video_clips import moving
