@@ -17,19 +17,17 @@ from numpy.typing import NDArray
 from codec.entropy import IntArray
 from codec.errors import UsageError
 from codec.gaussians import COEFFICIENTS, Gaussians
-from codec.models.gauss.plan import BIN_MAX, COARSER_MAX, Plan
+from codec.models.gauss.plan import BIN_MAX, Plan
 
 __all__ = [
     "ALPHA",
     "CENTRE",
     "COLOUR",
     "NORMAL",
-    "REST_HALF",
     "SCALES",
     "TWIST",
     "WIDTH",
     "Rows",
-    "coarser",
     "followed",
     "gaussians_of",
     "key_rows",
@@ -45,7 +43,6 @@ CENTRE, SCALES, NORMAL = slice(0, 3), slice(3, 6), slice(6, 8)
 TWIST, ALPHA = 8, 9
 COLOUR = slice(10, 13)
 STAY = 0.7  # steps that a number may be wrong before it is changed; half a step is the least
-REST_HALF = 0.6  # steps from which on a harmonic after the first is not 0
 UNIT = 4096  # parts of 1 in which steps are given
 LOG_MAX = 80.0  # of a scale, so that no standard deviation is 0 or infinite
 FAR = 1e30
@@ -68,14 +65,7 @@ def shifts(base: IntArray | Numbers, plan: Plan) -> NDArray[np.int64]:
     found = np.zeros((len(base), WIDTH), np.int64)
     found[:, NORMAL] = _rounder((big + middle >> 1) - small, plan)[:, None]
     found[:, TWIST] = _rounder(big - middle, plan)
-    found[:, ALPHA:] = coarser(base, plan)[:, None]
     return found
-
-
-def coarser(base: IntArray | Numbers, plan: Plan) -> NDArray[np.int64]:
-    """`(N,)` octaves that the steps of opacity and colours are coarser, 0 to `COARSER_MAX`."""
-    size = base[:, 3].astype(np.int64) + base[:, 4]
-    return np.clip((plan.reach - size) // plan.octave, 0, COARSER_MAX)
 
 
 def _rounder(difference: Numbers, plan: Plan) -> Numbers:
@@ -155,14 +145,11 @@ def _rows(
         turns += plan.twist * np.rint((old[:, TWIST] - turns) / plan.twist)
         base[:, TWIST] = _nearest(turns, octaves, old, TWIST)
     alphas = plan.opacity / (1 + np.exp(-np.clip(gaussians.opacities.astype(np.float64), -50, 50)))
-    base[:, ALPHA] = _nearest(alphas, octaves, old, ALPHA)
-    if old is None:
-        last = plan.opacity >> octaves[:, ALPHA] << octaves[:, ALPHA]
-        base[:, ALPHA] = np.minimum(base[:, ALPHA], last)
+    base[:, ALPHA] = _nearest(alphas, None, old, ALPHA)
     sh = gaussians.sh.astype(np.float64)
-    base[:, COLOUR] = _nearest(sh[:, 0] * (UNIT / plan.colour), octaves, old, COLOUR)
+    base[:, COLOUR] = _nearest(sh[:, 0] * (UNIT / plan.colour), None, old, COLOUR)
     rest = sh[:, 1:].reshape(len(sh), plan.rest_width) * (UNIT / plan.rest)
-    harmonics = _rest(rest, octaves[:, ALPHA, None], None if before is None else before.rest)
+    harmonics = _nearest(rest, None, None if before is None else before.rest, slice(None))
     for numbers in (base, harmonics):
         if np.abs(numbers).max(initial=0) >= BIN_MAX:
             raise UsageError("scene: Gaussians do not fit the steps that were planned for others")
@@ -170,7 +157,7 @@ def _rows(
 
 
 def _nearest(
-    values: Reals, octaves: Numbers | None, old: Numbers | None, part: slice | int
+    values: Reals, octaves: Numbers | None, old: Numbers | IntArray | None, part: slice | int
 ) -> Numbers:
     """Values in whole steps of so many octaves, or those of before if these are near enough."""
     step = np.exp2(octaves[:, part]) if octaves is not None else 1.0
@@ -179,15 +166,6 @@ def _nearest(
     change = (values - old[:, part]) / step
     change = np.where(np.abs(change) <= STAY, 0, np.rint(change))
     return old[:, part] + (change * step).astype(np.int64)
-
-
-def _rest(values: Reals, octaves: Numbers, before: IntArray | None) -> Numbers:
-    step = np.exp2(octaves)
-    old = np.zeros_like(values) if before is None else before
-    change = (values - old) / step
-    stay = REST_HALF if before is None else STAY
-    change = np.where(np.abs(change) <= stay, 0, np.rint(change))
-    return (old + change * step).astype(np.int64)
 
 
 def _spread(means: NDArray[np.float32], plan: Plan) -> Reals:

@@ -12,21 +12,21 @@ from dataclasses import astuple, dataclass
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codec.errors import BitstreamError
 from codec.gaussians import COEFFICIENTS
 
-__all__ = ["BIN_MAX", "CELL_BITS", "COARSER_MAX", "SHIFT_MAX", "SLIMS", "TWIST_UNIT", "Plan"]
+__all__ = ["BIN_MAX", "CELL_BITS", "SHIFT_MAX", "SLIMS", "TWIST_UNIT", "Plan"]
 
 CELL_BITS = 21
 BIN_MAX = 1 << (CELL_BITS - 1)
 """That no integer of a Gaussian exceeds; those of a centre are below it."""
 
-SHIFT_MAX = 5  # octaves that an angle of a round Gaussian may be coarser
-COARSER_MAX = 3  # octaves that colours of a small Gaussian may be coarser
+SHIFT_MAX = 3  # octaves that an angle of a round Gaussian may be coarser
 TWIST_UNIT = 1 << SHIFT_MAX
 SLIMS = SHIFT_MAX
-LAYOUT = struct.Struct("<B4fI6HhH5H")
+LAYOUT = struct.Struct("<B4fI6H3H")
 FAR = 1e15  # that no centre or radius exceeds
 
 
@@ -46,8 +46,6 @@ class Plan:
         opacity: steps from 0 to 1.
         colour: the step of the first harmonic, in 1/4096.
         rest: that of the others.
-        reach: the sum of two scales from which on colours are coded in single steps.
-        octave: how much smaller a sum doubles the step.
         slims: `SLIMS` differences of scales, falling; below each an angle's step doubles.
     """
 
@@ -61,8 +59,6 @@ class Plan:
     opacity: int
     colour: int
     rest: int
-    reach: int
-    octave: int
     slims: tuple[int, ...]
 
     def pack(self) -> bytes:
@@ -78,7 +74,7 @@ class Plan:
         if len(data) != LAYOUT.size:
             raise BitstreamError(f"plan: want {LAYOUT.size} bytes, got {len(data)}")
         degree, x, y, z, radius, *numbers = LAYOUT.unpack(data)
-        plan = cls(degree, (x, y, z), radius, *numbers[:9], tuple(numbers[9:]))
+        plan = cls(degree, (x, y, z), radius, *numbers[:7], tuple(numbers[7:]))
         if degree >= len(COEFFICIENTS):
             raise BitstreamError(f"plan: want a degree of 0 to 3, got {degree}")
         if not all(math.isfinite(value) and abs(value) <= FAR for value in (x, y, z, radius)):
@@ -86,7 +82,7 @@ class Plan:
         if not (radius > 0 and 1 <= plan.cells <= BIN_MAX):
             raise BitstreamError(f"plan: want 1..{BIN_MAX} cells in a radius above 0")
         steps = (plan.scale, plan.normal, plan.twist, plan.opacity, plan.colour, plan.rest)
-        if min(*steps, plan.octave) < 1 or plan.twist % TWIST_UNIT:
+        if min(steps) < 1 or plan.twist % TWIST_UNIT:
             raise BitstreamError(f"plan: want steps of at least 1, got {steps}")
         if list(plan.slims) != sorted(plan.slims, reverse=True):
             raise BitstreamError(f"plan: want falling numbers, got {plan.slims}")
@@ -98,9 +94,6 @@ class Plan:
         return 3 * COEFFICIENTS[self.degree] - 3
 
     @property
-    def integers(self) -> np.ndarray:
-        """`(5 + SLIMS,)` int64: all that chooses what is coded and how."""
-        return np.array(
-            [self.twist, self.opacity, self.opacity.bit_length(), self.reach, self.octave, *self.slims],
-            np.int64,
-        )
+    def integers(self) -> NDArray[np.int64]:
+        """`(2 + SLIMS,)` int64: all that chooses what is coded and how."""
+        return np.array([self.twist, self.opacity.bit_length(), *self.slims], np.int64)

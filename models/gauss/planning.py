@@ -15,14 +15,18 @@ __all__ = ["planned"]
 EDGE = 2.0  # percent of the centres that are beyond the box, on each side
 OCTAVE = 20.0  # points of quality that halve all steps
 BEST = 60
-CELLS, SCALE, NORMAL, TWIST, OPACITY, COLOUR, REST = 4096, 0.125, 16, 1, 64, 0.125, 0.125
+SMALL = 10.0  # percent of the Gaussians that are smaller than what the lattice is for
+LOG_MAX = 80.0
+RADIUS_MIN = 1e-6
+# Steps at the best quality: of the lattice in a small Gaussian's deviation, 
+CELLS, SCALE, NORMAL, TWIST, OPACITY, COLOUR, REST = 8, 0.125, 32, 5, 64, 0.1, 0.125
 UNIT = 4096
 
 
 def planned(frames: Iterable[Gaussians], quality: int) -> Plan:
     """See `AbstractSceneFamily.plan`."""
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    degrees, largest, most = set(), [], 0.0
+    degrees, small, most = set(), [], 0.0
     for frame in frames:
         degrees.add(frame.degree)
         if not len(frame):
@@ -30,29 +34,28 @@ def planned(frames: Iterable[Gaussians], quality: int) -> Plan:
         means = frame.means.astype(np.float64)
         edges = np.percentile(means, [EDGE, 100 - EDGE], axis=0)
         low, high = np.minimum(low, edges[0]), np.maximum(high, edges[1])
-        sizes = np.sort(frame.scales, axis=1)[:, 1:].sum(1, dtype=np.float64)
-        largest.append(np.percentile(np.clip(sizes, -160, 160), 90))
+        sizes = np.sort(np.clip(frame.scales, -LOG_MAX, LOG_MAX), axis=1)[:, 1:]
+        small.append(np.percentile(sizes.mean(1, dtype=np.float64), SMALL))
         most = max(most, float(np.abs(frame.sh).max()))
     if len(degrees) != 1:
         raise UsageError(f"scene: want frames of one degree, got {sorted(degrees)}")
     fine = 2.0 ** ((quality - BEST) / OCTAVE)
-    if not largest:
-        low, high, largest = np.zeros(3), np.zeros(3), [0.0]
+    if not small:
+        low, high, small = np.zeros(3), np.zeros(3), [0.0]
     scale = _whole(SCALE / fine * UNIT)
     log = scale / UNIT
+    radius = max(float(np.float32((high - low).max() / 2)), RADIUS_MIN)
     plan = Plan(
         degree=degrees.pop(),
         centre=tuple(float(x) for x in np.float32((low + high) / 2)),
-        radius=max(float(np.float32((high - low).max() / 2)), 1e-6),
-        cells=min(round(CELLS * fine), BIN_MAX // 8),
+        radius=radius,
+        cells=int(np.clip(CELLS * fine * radius / np.exp(min(small)), 1, BIN_MAX // 8)),
         scale=scale,
         normal=_whole(NORMAL * fine),
         twist=_whole(TWIST * fine) * TWIST_UNIT,
         opacity=_whole(OPACITY * fine),
         colour=_whole(COLOUR / fine * UNIT),
         rest=_whole(REST / fine * UNIT),
-        reach=round(float(np.mean(largest)) / log),
-        octave=_whole(2 * np.log(2) / log),
         slims=tuple(round(float(np.arcsinh(2.0**-j / 2)) / log) for j in range(SLIMS)),
     )
     if most * UNIT / min(plan.colour, plan.rest) >= BIN_MAX / 2:

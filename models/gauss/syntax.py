@@ -66,7 +66,7 @@ def code_slice(
     if births < 0 or found["head"][1] >= CELL_BITS:
         raise BitstreamError(f"slice: want Gaussians that part in the lattice, got {found['head']}")
     known, rest = np.zeros((0, WIDTH), np.int32), np.zeros((0, plan.rest_width), np.int32)
-    kept, active = known, np.zeros(0, np.int32)
+    active = np.zeros(0, np.int32)  # of those that change
     if before is not None:
         found["gates"] = gates = walks.code("gates", old, _kernels().gates, before["active"])
         moving = gates == CHANGES
@@ -77,7 +77,6 @@ def code_slice(
         )  # fmt: skip
         known = before["base"].copy()
         known[moving] += found["moves"].reshape(rows.shape)
-        kept = known[moving]
         known, rest = known[gates != DIES], before["rest"][gates != DIES]
     if len(known) + births > SLICE_MAX:
         raise BitstreamError(f"slice: {len(known) + births} Gaussians; the limit is {SLICE_MAX}")
@@ -86,19 +85,16 @@ def code_slice(
         "new", births * WIDTH, _kernels().new_rows, known, int(found["head"][1]), plan.integers,
         near, each=CENTRE,
     )  # fmt: skip
-    count = (len(kept) + births) * plan.rest_width
+    count = (len(active) + births) * plan.rest_width
     found["rest"] = np.zeros(count, np.int32)
     if detail:
-        split = len(kept) * plan.rest_width
+        split = len(active) * plan.rest_width
         given = None
         if symbols is not None:
             given = {"tunes": symbols["rest"][:split], "rest": symbols["rest"][split:]}
         walks = _Walks(coder.open("rest", Method.RANS), given, initial)
-        tunes = walks.code("tunes", split, _kernels().tunes, kept, active, plan.integers)
-        base = np.concatenate([known, found["new"].reshape(births, WIDTH)])
-        new = walks.code(
-            "rest", count - split, _kernels().new_rests, rest, base, plan.integers, near
-        )
+        tunes = walks.code("tunes", split, _kernels().tunes, active)
+        new = walks.code("rest", count - split, _kernels().new_rests, rest, near)
         found["rest"] = np.concatenate([tunes, new])
     return found
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from codec.entropy.kernels import advance, compiled
-from codec.models.gauss.plan import BIN_MAX, CELL_BITS, COARSER_MAX, SHIFT_MAX
+from codec.models.gauss.plan import BIN_MAX, CELL_BITS, SHIFT_MAX
 from codec.models.gauss.tables import (
     BUCKETS,
     DIGIT,
@@ -145,14 +145,9 @@ def _within(value):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _coarser(first, second, plan):  # type: ignore[no-untyped-def]
-    return min(max((plan[3] - first - second) // plan[4], 0), COARSER_MAX)
-
-
-@compiled
 def _rounder(difference, plan):  # type: ignore[no-untyped-def]
     found = 0
-    for j in range(5, 5 + SHIFT_MAX):
+    for j in range(2, 2 + SHIFT_MAX):
         found += np.int64(abs(difference) < plan[j])
     return found
 
@@ -286,7 +281,7 @@ def new_rows(io, values, known, top, plan, near):  # type: ignore[no-untyped-def
 @compiled
 def _look(io, rows, i, near, plan, sums):  # type: ignore[no-untyped-def]
     """Code columns 3 to 12 of row i, each less what its neighbours and the column before tell."""
-    twist, steps = plan[0], plan[2]
+    twist, steps = plan[0], plan[1]
     a, b, c = near[i, 0], near[i, 1], near[i, 2]
     left = np.int64(0)  # of the column before, in single steps
     octaves = 0
@@ -296,7 +291,7 @@ def _look(io, rows, i, near, plan, sums):  # type: ignore[no-untyped-def]
         elif d == 8:
             octaves = _rounder(np.int64(rows[i, 3]) - rows[i, 4], plan)
         elif d == 9:
-            octaves = _coarser(np.int64(rows[i, 3]), np.int64(rows[i, 4]), plan)
+            octaves = 0
         one = two = three = np.int64(0)
         bucket = BUCKETS - 1
         if i:
@@ -304,7 +299,7 @@ def _look(io, rows, i, near, plan, sums):  # type: ignore[no-untyped-def]
             bucket = _bucket((abs(one - two) + abs(one - three)) >> octaves)
         contexts = LOOK + ((d - 3) * BUCKETS + bucket) * SET
         if d == 9:
-            rows[i, d] = _opacity(io, np.int64(rows[i, d]), one, two, steps, octaves)
+            rows[i, d] = _opacity(io, np.int64(rows[i, d]), one, two, steps)
             left = 0
             continue
         mean = (2 * one + two + three + 2) >> 2
@@ -327,7 +322,7 @@ def _look(io, rows, i, near, plan, sums):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _opacity(io, value, one, two, steps, octaves):  # type: ignore[no-untyped-def]
+def _opacity(io, value, one, two, steps):  # type: ignore[no-untyped-def]
     """Code a number of `steps` bits, the four upper ones as a tree, by two neighbours."""
     low = max(steps - 4, 0)
     half = np.int64(1) << max(steps - 1, 0)
@@ -337,11 +332,11 @@ def _opacity(io, value, one, two, steps, octaves):  # type: ignore[no-untyped-de
         node = node << 1 | _bit(io, c + node, (value >> level) & 1)
     found = node - (1 << (steps - low))
     c = OPACITY + 48 + 4 * min(found, 15)
-    for level in range(low - 1, octaves - 1, -1):
+    for level in range(low - 1, -1, -1):
         bit = (value >> level) & 1
         bit = _bit(io, c + low - 1 - level, bit) if low - 1 - level < 4 else _raw(io, 1, bit)
         found = found << 1 | bit
-    return found << min(octaves, low)
+    return found
 
 
 # ---- rows that change
@@ -426,10 +421,8 @@ def moves(io, values, rows, motion, active, plan):  # type: ignore[no-untyped-de
                     big = np.int64(rows[i, 3]) + change[i, 3]
                     middle = np.int64(rows[i, 4]) + change[i, 4]
                     octaves = _rounder(big - middle, plan)
-                elif d == 9 or d == 10:
-                    big = np.int64(rows[i, 3]) + change[i, 3]
-                    middle = np.int64(rows[i, 4]) + change[i, 4]
-                    octaves = _coarser(big, middle, plan)
+                elif d > 8:
+                    octaves = 0
                 guesses[0] = change[j, d] if i else 0
                 guesses[1] = motion[i, d]
                 guesses[2] = guesses[0] + guesses[1] - (motion[j, d] if i else 0)
@@ -459,22 +452,20 @@ def _degree(d):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def new_rests(io, values, known, base, plan, near):  # type: ignore[no-untyped-def]
+def new_rests(io, values, known, near):  # type: ignore[no-untyped-def]
     """Code harmonics of new Gaussians.
 
     values: (n * R,) int32.
     known: (m, R) int32, those that the slice has already.
-    base: (m + n, 13) int32.
     near: (m + n, 3) int32, of `new_rows`.
     """
     m, width = known.shape
-    n = len(base) - m
+    n = len(near) - m
     rows = np.zeros((m + n, width), np.int32)
     rows[:m] = known
     rows[m:] = values.reshape(n, width)
     tells, goes = np.zeros((width, 2), np.int64), np.zeros((width, 2), np.int64)
     for i in range(m, m + n):
-        octaves = _coarser(np.int64(base[i, 3]), np.int64(base[i, 4]), plan)
         left = np.int64(0)
         for d in range(width):
             mean = size = np.int64(0)
@@ -487,12 +478,10 @@ def new_rests(io, values, known, base, plan, near):  # type: ignore[no-untyped-d
             if d % 3 == 0:
                 left = 0
             told = (_weight(tells, d) * mean) >> 10
-            expected = told + ((_weight(goes, d) * left) >> 8) + (1 << octaves >> 1)
-            expected = _within(expected) >> octaves
-            bucket = _bucket((size + abs(left)) >> octaves)
+            expected = _within(told + ((_weight(goes, d) * left) >> 8))
+            bucket = _bucket(size + abs(left))
             contexts = REST + (_degree(d) * BUCKETS + bucket) * SET
-            found = _number(io, contexts, (np.int64(rows[i, d]) >> octaves) - expected)
-            value = _within((expected + found) << octaves)
+            value = _within(expected + _number(io, contexts, np.int64(rows[i, d]) - expected))
             rows[i, d] = value
             _learn(tells, d, mean >> 2, value)
             _learn(goes, d, left, value - told)
@@ -501,19 +490,17 @@ def new_rests(io, values, known, base, plan, near):  # type: ignore[no-untyped-d
 
 
 @compiled
-def tunes(io, values, rows, active, plan):  # type: ignore[no-untyped-def]
+def tunes(io, values, active):  # type: ignore[no-untyped-def]
     """Code by how much harmonics of Gaussians that change do.
 
     values: (n * R,) int32.
-    rows: (n, 13) int32, the others of their numbers as they are now.
     active: (n,) int32, the groups that changed in the frame before, as bits.
     """
-    n = len(rows)
+    n = len(active)
     width = len(values) // max(n, 1)
     change = values.reshape(n, width)
     before = np.int64(0)
     for i in range(n):
-        octaves = _coarser(np.int64(rows[i, 3]), np.int64(rows[i, 4]), plan)
         some = np.int64(0)
         for d in range(width):
             some |= np.int64(change[i, d] != 0)
@@ -525,6 +512,5 @@ def tunes(io, values, rows, active, plan):  # type: ignore[no-untyped-def]
                 change[i, d] = 0
                 continue
             contexts = TUNE + (_degree(d) * BUCKETS + _bucket(size)) * SET
-            left = _number(io, contexts, np.int64(change[i, d]) >> octaves)
-            change[i, d] = _within(left << octaves)
-            size = (size >> 1) + abs(left)
+            change[i, d] = _within(_number(io, contexts, np.int64(change[i, d])))
+            size = (size >> 1) + abs(change[i, d])
