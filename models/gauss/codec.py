@@ -32,6 +32,7 @@ from codec.models.gauss.syntax import (
     CHANGES,
     DIES,
     SLICE_MAX,
+    begun,
     change,
     code_slice,
     created,
@@ -156,9 +157,8 @@ class GaussScene(AbstractScene):
     ) -> Symbols:
         """See `AbstractScene.traverse`."""
         detail = self.layers if layers is None else layers
-        return code_slice(
-            coder, symbols, before, self._plan, self._initial, detail=detail > 0
-        )
+        contexts = begun(self._initial)
+        return code_slice(coder, symbols, before, self._plan, contexts, detail=detail > 0)
 
     def after(self, symbols: Symbols, before: SliceState | None) -> SliceState:
         """See `AbstractScene.after`."""

@@ -19,7 +19,7 @@ SMALL = 10.0  # percent of the Gaussians that are smaller than what the lattice 
 LOG_MAX = 80.0
 RADIUS_MIN = 1e-6
 # Steps at the best quality: of the lattice in a small Gaussian's deviation, 
-CELLS, SCALE, NORMAL, TWIST, OPACITY, COLOUR, REST = 8, 0.125, 32, 5, 64, 0.1, 0.125
+CELLS, SCALE, NORMAL, TWIST, OPACITY, COLOUR, REST = 8, 0.11, 32, 6, 64, 0.1, 0.11
 UNIT = 4096
 
 

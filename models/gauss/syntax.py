@@ -25,7 +25,17 @@ from codec.models.gauss.tables import GROUPS
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["CHANGES", "DIES", "SLICE_MAX", "STAYS", "change", "code_slice", "created"]
+__all__ = [
+    "CHANGES",
+    "DIES",
+    "SLICE_MAX",
+    "STAYS",
+    "Contexts",
+    "begun",
+    "change",
+    "code_slice",
+    "created",
+]
 
 SLICE_MAX = 8192
 """Gaussians of a slice, of which a key frame fills a half: births find a place."""
@@ -35,6 +45,13 @@ STAYS, CHANGES, DIES = range(3)
 NUMBER, CENTRE = 32, 8
 
 Probabilities: TypeAlias = NDArray[np.uint16]
+Contexts: TypeAlias = tuple[Probabilities, Probabilities]
+"""Of each context the probability of a 1 in 2**-16, as it follows fast and as it follows slowly."""
+
+
+def begun(initial: Probabilities) -> Contexts:
+    """Contexts of a slice before anything of it is coded; initial is `(CONTEXTS,)`."""
+    return initial.copy(), initial.copy()
 
 
 def code_slice(
@@ -42,7 +59,7 @@ def code_slice(
     symbols: Symbols | None,
     before: SliceState | None,
     plan: Plan,
-    initial: Probabilities,
+    contexts: Contexts,
     *,
     detail: bool,
 ) -> Symbols:
@@ -53,13 +70,13 @@ def code_slice(
         symbols: as this function returns them.
         before: the slice in the frame before; None in a key frame.
         plan: of the stream.
-        initial: `(CONTEXTS,)` what probabilities begin with.
+        contexts: what `begun` gives; they follow what is coded.
         detail: whether there is a stream `rest`; without, its symbols are 0.
 
     Raises:
         BitstreamError: the slice has too many Gaussians, or the stream is damaged.
     """
-    walks = _Walks(coder.open("base", Method.RANS), symbols, initial)
+    walks = _Walks(coder.open("base", Method.RANS), symbols, contexts)
     old = 0 if before is None else len(before["base"])
     found = {"head": walks.code("head", 2, _kernels().head)}
     births = int(found["head"][0])
@@ -92,7 +109,7 @@ def code_slice(
         given = None
         if symbols is not None:
             given = {"tunes": symbols["rest"][:split], "rest": symbols["rest"][split:]}
-        walks = _Walks(coder.open("rest", Method.RANS), given, initial)
+        walks = _Walks(coder.open("rest", Method.RANS), given, contexts)
         tunes = walks.code("tunes", split, _kernels().tunes, active)
         new = walks.code("rest", count - split, _kernels().new_rests, rest, near)
         found["rest"] = np.concatenate([tunes, new])
@@ -158,10 +175,9 @@ class _Walks:
     """Codes some of a stream's symbols with one walk after the other, all with the same contexts."""
 
     def __init__(
-        self, stream: AbstractStream, symbols: Symbols | None, initial: Probabilities
+        self, stream: AbstractStream, symbols: Symbols | None, contexts: Contexts
     ) -> None:
-        self._stream, self._symbols = stream, symbols
-        self._contexts = (initial.copy(), initial.copy())
+        self._stream, self._symbols, self._contexts = stream, symbols, contexts
 
     def code(
         self, name: str, count: int, kernel: Callable[..., None], *known: Any, each: int = 0
@@ -177,7 +193,7 @@ class _Walk(AbstractCausalModel):
 
     def __init__(
         self,
-        contexts: tuple[Probabilities, Probabilities],
+        contexts: Contexts,
         kernel: Callable[..., None],
         count: int,
         known: tuple[Any, ...],

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from codec.entropy.kernels import advance, compiled
-from codec.models.gauss.plan import BIN_MAX, CELL_BITS, SHIFT_MAX
+from codec.models.gauss.plan import BIN_MAX, CELL_BITS
 from codec.models.gauss.tables import (
     BUCKETS,
     DIGIT,
@@ -147,7 +147,7 @@ def _within(value):  # type: ignore[no-untyped-def]
 @compiled
 def _rounder(difference, plan):  # type: ignore[no-untyped-def]
     found = 0
-    for j in range(2, 2 + SHIFT_MAX):
+    for j in range(2, len(plan)):
         found += np.int64(abs(difference) < plan[j])
     return found
 
