@@ -44,8 +44,8 @@ def trained() -> NDArray[np.uint16]:
         for plan, symbols, before in slices:
             contexts = begun(found)
             code_slice(BitCounter(), symbols, before, plan, contexts, detail=plan.degree > 0)
-            used = (contexts[0] != found) | (contexts[1] != found)
-            middle = (contexts[0] / 2 + contexts[1] / 2)[used] / 65536
+            used = (contexts != found[:, None]).any(1)
+            middle = contexts[used].mean(1) / 65536
             total[used] += np.log(middle / (1 - middle))
             times[used] += 1
         seen = times > 0

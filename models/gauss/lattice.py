@@ -45,7 +45,6 @@ COLOUR = slice(10, 13)
 STAY = 0.7  # steps that a number may be wrong before it is changed; half a step is the least
 UNIT = 4096  # parts of 1 in which steps are given
 LOG_MAX = 80.0  # of a scale, so that no standard deviation is 0 or infinite
-FAR = 1e30
 
 
 @final
@@ -221,30 +220,18 @@ def _turns(base: Numbers, axes: Reals, plan: Plan) -> Reals:
 
 def gaussians_of(rows: Rows, plan: Plan) -> Gaussians:
     """Those that rows stand for."""
-    base = rows.base.T.astype(np.float64)
-    even = base[CENTRE] / plan.cells
-    if np.abs(even).max(initial=0) > 1:
-        far = np.exp(np.minimum(np.abs(even), LOG_MAX) - 1)
-        even = np.where(np.abs(even) <= 1, even, np.sign(even) * far)
-    means = even * plan.radius + np.array(plan.centre)[:, None]
-    scales = np.clip(base[SCALES] * (plan.scale / UNIT), -LOG_MAX, LOG_MAX)
-    w, x, y = _leans(rows.base, plan)
-    half = base[TWIST] % plan.twist * (np.pi / 2 / plan.twist)
-    c, s = np.cos(half), np.sin(half)
-    quats = np.stack([w * c, x * c + y * s, y * c - x * s, w * s])
+    from codec.models.gauss.reals import fill  # numba takes half a second to import
+
+    steps = (plan.radius, 1 / plan.cells, plan.scale / UNIT, plan.normal)
+    sizes = np.array([*plan.centre, *steps, plan.colour / UNIT, plan.rest / UNIT], np.float64)
+    half = np.arange(plan.twist) * (np.pi / 2 / plan.twist)
+    turns = np.stack([np.cos(half), np.sin(half)], 1)
     edge = 0.25 / plan.opacity
-    alphas = np.clip(base[ALPHA] / plan.opacity, edge, 1 - edge)
-    logits = np.log(alphas / (1 - alphas))
-    sh = np.empty((rows.base.shape[0], COEFFICIENTS[plan.degree], 3), np.float32)
-    sh[:, 0] = (base[COLOUR] * (plan.colour / UNIT)).T
-    sh[:, 1:] = rows.rest.reshape(len(sh), -1, 3) * (plan.rest / UNIT)
-    return Gaussians(
-        *(_floats(array.T) for array in (np.clip(means, -FAR, FAR), quats, scales, logits)), sh
-    )
-
-
-def _floats(values: Reals) -> NDArray[np.float32]:
-    return np.ascontiguousarray(values, np.float32)
+    alphas = np.clip(np.arange(plan.opacity + 1) / plan.opacity, edge, 1 - edge)
+    shapes = [(3,), (4,), (3,), (), (COEFFICIENTS[plan.degree], 3)]
+    arrays = [np.empty((len(rows.base), *shape), np.float32) for shape in shapes]
+    fill(rows.base, rows.rest, sizes, turns, np.log(alphas / (1 - alphas)), *arrays)
+    return Gaussians(*arrays)
 
 
 def _leans(base: IntArray | Numbers, plan: Plan) -> tuple[Reals, Reals, Reals]:

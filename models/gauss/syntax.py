@@ -45,13 +45,13 @@ STAYS, CHANGES, DIES = range(3)
 NUMBER, CENTRE = 32, 8
 
 Probabilities: TypeAlias = NDArray[np.uint16]
-Contexts: TypeAlias = tuple[Probabilities, Probabilities]
-"""Of each context the probability of a 1 in 2**-16, as it follows fast and as it follows slowly."""
+Contexts: TypeAlias = NDArray[np.uint16]
+"""`(CONTEXTS, 2)` the probability of a 1 in 2**-16, as it follows fast and as it follows slowly."""
 
 
 def begun(initial: Probabilities) -> Contexts:
     """Contexts of a slice before anything of it is coded; initial is `(CONTEXTS,)`."""
-    return initial.copy(), initial.copy()
+    return np.stack([initial, initial], 1)
 
 
 def code_slice(
@@ -83,20 +83,23 @@ def code_slice(
     if births < 0 or found["head"][1] >= CELL_BITS:
         raise BitstreamError(f"slice: want Gaussians that part in the lattice, got {found['head']}")
     known, rest = np.zeros((0, WIDTH), np.int32), np.zeros((0, plan.rest_width), np.int32)
+    # Of Gaussians that the slice has already, if any are born.
     active = np.zeros(0, np.int32)  # of those that change
     if before is not None:
-        found["gates"] = gates = walks.code("gates", old, _kernels().gates, before["active"])
-        moving = gates == CHANGES
+        gates = found["gates"] = walks.code("gates", old, _kernels().gates, before["active"])
+        moving, lives = np.flatnonzero(gates == CHANGES), gates != DIES
         rows, active = before["base"][moving], before["active"][moving]
         found["moves"] = walks.code(
             "moves", rows.size, _kernels().moves, rows, before["motion"][moving], active,
             plan.integers,
         )  # fmt: skip
-        known = before["base"].copy()
-        known[moving] += found["moves"].reshape(rows.shape)
-        known, rest = known[gates != DIES], before["rest"][gates != DIES]
-    if len(known) + births > SLICE_MAX:
-        raise BitstreamError(f"slice: {len(known) + births} Gaussians; the limit is {SLICE_MAX}")
+        old = int(lives.sum())
+        if births:
+            known = before["base"].copy()
+            known[moving] += found["moves"].reshape(rows.shape)
+            known, rest = known[lives], before["rest"][lives]
+    if old + births > SLICE_MAX:
+        raise BitstreamError(f"slice: {old + births} Gaussians; the limit is {SLICE_MAX}")
     near = np.zeros((len(known) + births, 3), np.int32)
     found["new"] = walks.code(
         "new", births * WIDTH, _kernels().new_rows, known, int(found["head"][1]), plan.integers,
@@ -135,23 +138,26 @@ def change(symbols: Symbols, before: SliceState, plan: Plan) -> SliceState:
         BitstreamError: a number is too large.
     """
     gates = symbols["gates"]
-    moving, lives = gates == CHANGES, gates != DIES
+    moving = np.flatnonzero(gates == CHANGES)
     moves = symbols["moves"].reshape(-1, WIDTH)
     new = symbols["new"].reshape(-1, WIDTH)
     rest = symbols["rest"].reshape(len(moves) + len(new), plan.rest_width)
-    tunes = rest[: len(moves)]
-    base, harmonics = before["base"].copy(), before["rest"].copy()
-    motion, active = np.zeros_like(base), np.zeros(len(base), np.int32)
-    base[moving] += moves
-    harmonics[moving] += tunes
-    motion[moving] = moves
-    active[moving] = _changed(moves, tunes)
     found = {
-        "base": np.concatenate([base[lives], new]),
-        "rest": np.concatenate([harmonics[lives], rest[len(moves) :]]),
-        "motion": np.concatenate([motion[lives], np.zeros_like(new)]),
-        "active": np.concatenate([active[lives], np.zeros(len(new), np.int32)]),
+        "base": before["base"].copy(),
+        "rest": before["rest"].copy(),
+        "motion": np.zeros_like(before["base"]),
+        "active": np.zeros(len(gates), np.int32),
     }
+    found["base"][moving] += moves
+    found["rest"][moving] += rest[: len(moves)]
+    found["motion"][moving] = moves
+    found["active"][moving] = _changed(moves, rest[: len(moves)])
+    if len(new) or (gates == DIES).any():
+        lives = gates != DIES
+        born = {"base": new, "rest": rest[len(moves) :]}
+        for name, values in found.items():
+            none = np.zeros((len(new), *values.shape[1:]), np.int32)
+            found[name] = np.concatenate([values[lives], born.get(name, none)])
     _check(found["base"], found["rest"])
     return found
 
@@ -205,21 +211,23 @@ class _Walk(AbstractCausalModel):
 
     def operations(self, symbols: IntArray) -> NDArray[np.uint32]:
         """See `AbstractCausalModel.operations`."""
-        values, now = symbols.copy(), np.zeros(3, np.int64)
-        ops = np.empty(self._operations_max, np.uint32)
-        words, states = np.zeros(1, np.uint16), np.zeros(1, np.uint64)
-        self._kernel((ops, words, states, now, *self._contexts), values, *self._known)
+        values = symbols.copy()
+        data = np.empty(self._operations_max, np.uint32)
+        now = np.zeros(_kernels().LANES + 1, np.uint64)
+        self._kernel((data, now, self._contexts), values, *self._known)
         if (values != symbols).any():
             raise ValueError("symbols: these are none of a slice")
-        return ops[: now[_kernels().K]].copy()
+        return data[: now[_kernels().K]].copy()
 
     def decode(
         self, words: NDArray[np.uint16], at: int, states: NDArray[np.uint64], k: int
     ) -> tuple[IntArray, int, int]:
         """See `AbstractCausalModel.decode`."""
-        values, now = np.zeros(self.count, np.int32), np.array([1, k, at], np.int64)
-        ops = np.empty(0, np.uint32)
-        self._kernel((ops, words, states, now, *self._contexts), values, *self._known)
+        values = np.zeros(self.count, np.int32)
+        head = np.array([1, k, at, max(len(states), 1) - 1], np.uint64)
+        now = np.concatenate([head, states])
+        self._kernel((words.astype(np.uint32), now, self._contexts), values, *self._known)
+        states[:] = now[_kernels().LANES :]
         return values, int(now[_kernels().AT]), int(now[_kernels().K])
 
 

@@ -55,7 +55,7 @@ FLAG = GATE + 2 * 32
 CONTEXTS = FLAG + 6 * 4
 
 # In 2**-16, as far as contexts move by themselves.
-PROBABILITY_MIN, PROBABILITY_MAX = 128, 65408
+PROBABILITY_MIN, PROBABILITY_MAX = 32, 65504
 
 
 def even() -> NDArray[np.uint16]:

@@ -1,14 +1,13 @@
 """The walks over a slice, compiled; each is the same for encoder and decoder. Knows arrays only.
 
-`io` is what a bit is written to or read from: operations, words, the states of lanes, numbers
-`DECODING`, `K`, `AT`, and each context's probability of a 1 as it follows fast and slowly. Values
-are given by an encoder; a decoder's are overwritten. Import this module only where it is used: it
-loads numba.
+`io` is where a bit goes to or comes from. Values are given by an encoder; a decoder's are
+overwritten. Import this module only where it is used: it loads numba.
 
-    ops: (...) uint32, written when encoding
-    words, states: as in `codec.entropy.kernels`
-    now: (3,) int64
-    fast, slow: (CONTEXTS,) uint16, in 2**-16
+    data: (...) uint32, an encoder's operations, written, or a stream's words and one more, 0
+    now: (4 + N,) uint64, whether it decodes, `K` operations before, the place `AT` of the next
+        word, N - 1, and the states of N lanes; see `codec.entropy.kernels`
+    chances: (CONTEXTS, 2) uint16, a context's probability of a 1 in 2**-16, as it follows fast
+        and as it follows slowly
     plan: `Plan.integers`
 """
 
@@ -16,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codec.entropy.kernels import advance, compiled
+from codec.entropy.kernels import compiled
 from codec.models.gauss.plan import BIN_MAX, CELL_BITS
 from codec.models.gauss.tables import (
     BUCKETS,
@@ -38,97 +37,95 @@ from codec.models.gauss.tables import (
 
 __all__ = ["AT", "DECODING", "K", "gates", "head", "moves", "new_rests", "new_rows", "tunes"]
 
-DECODING, K, AT = range(3)
+DECODING, K, AT, LAST, LANES = (np.uint64(place) for place in range(5))
 FAST, SLOW = 4, 7
+NONE = -1  # the context of what needs none
+UNSURE = 32  # in 2**-16, how likely a bit is at least
 PREFIX = 22  # bits of a number's magnitude, at most
 REGION_SIZE = 32
 WINDOW = 64  # rows before, of which the nearest three tell what to expect
 MEMORY = 6  # log2 of the rows that a weight remembers
 
 U = np.uint64
-U16, MASK16, ONE = U(16), U(0xFFFF), U(1)
+U16, MASK16, ONE, STATE_MIN = U(16), U(0xFFFF), U(1), U(1 << 24)
 
 
-@compiled
-def _bit(io, c, bit):  # type: ignore[no-untyped-def]
-    """Code a bit in context c."""
-    ops, words, states, now, fast, slow = io
-    likely = (np.int64(fast[c]) + np.int64(slow[c])) >> 1
-    k = now[K]
-    if now[DECODING]:
-        lane = U(k) & (U(len(states)) - ONE)
-        x = states[lane]
-        bit = np.int64(np.int64(x & MASK16) < likely)
-        start = 0 if bit else likely
-        freq = likely if bit else 65536 - likely
-        states[lane], place = advance(x, U(start), U(freq), words, U(now[AT]))
-        now[AT] = np.int64(place)
+def _bare(function):
+    return compiled(function, _nrt=False)
+
+
+@_bare
+def _code(io, c, bits, value):  # type: ignore[no-untyped-def]
+    """Code a bit in context c, or, where c is below 0, a number of 1 to 16 bits, all as likely.
+
+    All of it is in one function because numba counts who holds an array at every call with one.
+    """
+    data, now, chances = io
+    fast = slow = likely = np.int64(0)
+    if c >= 0:
+        fast, slow = np.int64(chances[U(c), 0]), np.int64(chances[U(c), 1])
+        likely = (fast + slow) >> 1
+    k, at, decoding = now[K], now[AT], now[DECODING]
+    lane = LANES + (k & now[LAST])
+    x = now[lane]
+    if decoding:
+        slot = np.int64(x & MASK16)
+        value = np.int64(slot < likely) if c >= 0 else slot >> (16 - bits)
+    if c >= 0:
+        # No branch on the bit: no processor could guess it.
+        start = likely & (value - 1)
+        freq = (65536 & (value - 1)) + likely * (2 * value - 1)
+        aim = value * (65536 - 2 * UNSURE) + UNSURE
+        chances[U(c), 0] = fast + ((aim - fast) >> FAST)
+        chances[U(c), 1] = slow + ((aim - slow) >> SLOW)
     else:
-        start = 0 if bit else likely
-        freq = likely if bit else 65536 - likely
-        ops[k] = np.uint32((start << 16) | freq)
-    now[K] = k + 1
-    if bit:
-        fast[c] += (65536 - np.int64(fast[c])) >> FAST
-        slow[c] += (65536 - np.int64(slow[c])) >> SLOW
+        freq = np.int64(1) << (16 - bits)
+        start = value * freq
+    if decoding:  # as `advance` of the kernels does
+        x = U(freq) * (x >> U16) + (x & MASK16) - U(start)
+        longer = (x << U16) | U(data[min(at, U(len(data)) - ONE)])
+        due = x < STATE_MIN
+        now[lane] = longer if due else x
+        now[AT] = at + U(due)
     else:
-        fast[c] -= fast[c] >> FAST
-        slow[c] -= slow[c] >> SLOW
-    return bit
-
-
-@compiled
-def _raw(io, bits, value):  # type: ignore[no-untyped-def]
-    """Code a number of 0 to 16 bits, all as likely."""
-    if bits == 0:
-        return np.int64(0)
-    ops, words, states, now, _, _ = io
-    k = now[K]
-    rest = U(16 - bits)
-    if now[DECODING]:
-        lane = U(k) & (U(len(states)) - ONE)
-        number = (states[lane] & MASK16) >> rest
-        states[lane], place = advance(states[lane], number << rest, ONE << rest, words, U(now[AT]))
-        now[AT] = np.int64(place)
-        value = np.int64(number)
-    else:
-        ops[k] = np.uint32((U(value) << rest << U16) | (ONE << rest))
-    now[K] = k + 1
+        data[k] = np.uint32((start << 16) | freq)
+    now[K] = k + ONE
     return value
 
 
-@compiled
+@_bare
 def _number(io, c, value):  # type: ignore[no-untyped-def]
     """Code a number within +-(2**22 - 1) with the set of contexts that begins at c.
 
     Of the set, 0: it is 0; 1: it is negative; 2 to 23: it has more bits; 24 to 45: its second
     bit, by how many there are; 46 to 63: its third, by how many and the second.
     """
-    if _bit(io, c, np.int64(value == 0)):
+    if _code(io, c, 0, np.int64(value == 0)):
         return np.int64(0)
-    negative = _bit(io, c + 1, np.int64(value < 0))
+    negative = _code(io, c + 1, 0, np.int64(value < 0))
     size = abs(value)
     bits = 0
-    while bits < PREFIX - 1 and _bit(io, c + 2 + bits, np.int64(size >> (bits + 1) != 0)):
+    while bits < PREFIX - 1 and _code(io, c + 2 + bits, 0, np.int64(size >> (bits + 1) != 0)):
         bits += 1
     found = np.int64(1)
     left = bits
     if left:
         left -= 1
-        second = _bit(io, c + 23 + bits, (size >> left) & 1)
+        second = _code(io, c + 23 + bits, 0, (size >> left) & 1)
         found = (found << 1) | second
         if left and bits <= 10:
             left -= 1
-            third = _bit(io, c + 46 + 2 * (bits - 2) + second, (size >> left) & 1)
+            third = _code(io, c + 46 + 2 * (bits - 2) + second, 0, (size >> left) & 1)
             found = (found << 1) | third
         if left > 16:
             left -= 16
-            found = (found << 16) | _raw(io, 16, (size >> left) & 0xFFFF)
-        found = (found << left) | _raw(io, left, size & ((1 << left) - 1))
+            found = (found << 16) | _code(io, NONE, 16, (size >> left) & 0xFFFF)
+        if left:
+            found = (found << left) | _code(io, NONE, left, size & ((1 << left) - 1))
     return -found if negative else found
 
 
-@compiled
+@_bare
 def _bucket(size):  # type: ignore[no-untyped-def]
     """0 to 7: how many bits a size has."""
     found = 0
@@ -138,13 +135,13 @@ def _bucket(size):  # type: ignore[no-untyped-def]
     return found
 
 
-@compiled
+@_bare
 def _within(value):  # type: ignore[no-untyped-def]
     """The value, or a limit that no encoder's exceeds and that is refused later."""
     return min(max(value, -BIN_MAX - 1), BIN_MAX)
 
 
-@compiled
+@_bare
 def _rounder(difference, plan):  # type: ignore[no-untyped-def]
     found = 0
     for j in range(2, len(plan)):
@@ -152,13 +149,13 @@ def _rounder(difference, plan):  # type: ignore[no-untyped-def]
     return found
 
 
-@compiled
+@_bare
 def _weight(sums, d):  # type: ignore[no-untyped-def]
     """What a number is of the one it goes with, in 1/256, by those before."""
     return min(max((sums[d, 1] << 8) // (sums[d, 0] + 1), -512), 512)
 
 
-@compiled
+@_bare
 def _learn(sums, d, x, y):  # type: ignore[no-untyped-def]
     x = min(max(x, -65536), 65536)
     y = min(max(y, -65536), 65536)
@@ -166,22 +163,22 @@ def _learn(sums, d, x, y):  # type: ignore[no-untyped-def]
     sums[d, 1] += x * y - (sums[d, 1] >> MEMORY)
 
 
-@compiled
+@_bare
 def head(io, values):  # type: ignore[no-untyped-def]
     """Code how many Gaussians are new, then the level of the lattice at which they part."""
     values[0] = _number(io, HEAD, np.int64(values[0]))
-    values[1] = _raw(io, 5, np.int64(values[1])) if values[0] > 1 else 0
+    values[1] = _code(io, NONE, 5, np.int64(values[1])) if values[0] > 1 else 0
 
 
 # ---- new rows
 
 
-@compiled
+@_bare
 def _digit(x, y, z, level):  # type: ignore[no-untyped-def]
     return ((x >> level) & 1) << 2 | ((y >> level) & 1) << 1 | ((z >> level) & 1)
 
 
-@compiled
+@_bare
 def _centre(io, row, before, top):  # type: ignore[no-untyped-def]
     """Code a centre that follows another in Morton order; both are above 0 here."""
     level = top
@@ -190,16 +187,17 @@ def _centre(io, row, before, top):  # type: ignore[no-untyped-def]
         if last < 7:
             here = _digit(row[0], row[1], row[2], level)
             c = SAME + 8 * min(top - level, 15) + last
-            if not _bit(io, c, np.int64(here == last)):
+            if not _code(io, c, 0, np.int64(here == last)):
                 break
         level -= 1
     if level < 0:
-        row[:] = before
+        for axis in range(3):
+            row[axis] = before[axis]
         return
     last = _digit(before[0], before[1], before[2], level)
     node = 1
     for axis in range(3):
-        node = node << 1 | _bit(io, DIGIT + 8 * last + node, (row[axis] >> level) & 1)
+        node = node << 1 | _code(io, DIGIT + 8 * last + node, 0, (row[axis] >> level) & 1)
     for axis in range(3):
         high = (before[axis] >> (level + 1)) << 1 | ((node >> (2 - axis)) & 1)
         side = high - (before[axis] >> level)  # of the one before: 0, or -1 or 1
@@ -212,14 +210,14 @@ def _centre(io, row, before, top):  # type: ignore[no-untyped-def]
                 )
             elif side > 0:
                 c += 1
-            bit = _bit(io, c, (row[axis] >> low) & 1)
+            bit = _code(io, c, 0, (row[axis] >> low) & 1)
             if side == 0:
                 side = bit - ((before[axis] >> low) & 1)
             high = high << 1 | bit
         row[axis] = high
 
 
-@compiled
+@_bare
 def _nearest(rows, i, window, near):  # type: ignore[no-untyped-def]
     """Fill `near[i]` with the three rows before i that are nearest, the nearest first."""
     first = second = third = np.int64(1) << 62
@@ -262,8 +260,8 @@ def new_rows(io, values, known, top, plan, near):  # type: ignore[no-untyped-def
             row[axis] = rows[i, axis] + BIN_MAX
         if i == m:
             for axis in range(3):
-                high = _raw(io, CELL_BITS - 16, row[axis] >> 16)
-                row[axis] = high << 16 | _raw(io, 16, row[axis] & 0xFFFF)
+                high = _code(io, NONE, CELL_BITS - 16, row[axis] >> 16)
+                row[axis] = high << 16 | _code(io, NONE, 16, row[axis] & 0xFFFF)
         else:
             _centre(io, row, before, top)
         for axis in range(3):
@@ -278,7 +276,7 @@ def new_rows(io, values, known, top, plan, near):  # type: ignore[no-untyped-def
     values[:] = rows[m:].reshape(-1)
 
 
-@compiled
+@_bare
 def _look(io, rows, i, near, plan, sums):  # type: ignore[no-untyped-def]
     """Code columns 3 to 12 of row i, each less what its neighbours and the column before tell."""
     twist, steps = plan[0], plan[1]
@@ -321,7 +319,7 @@ def _look(io, rows, i, near, plan, sums):  # type: ignore[no-untyped-def]
         left = value - mean
 
 
-@compiled
+@_bare
 def _opacity(io, value, one, two, steps):  # type: ignore[no-untyped-def]
     """Code a number of `steps` bits, the four upper ones as a tree, by two neighbours."""
     low = max(steps - 4, 0)
@@ -329,12 +327,12 @@ def _opacity(io, value, one, two, steps):  # type: ignore[no-untyped-def]
     c = OPACITY + 16 * (np.int64(one >= half) + np.int64(two >= half))
     node = 1
     for level in range(steps - 1, low - 1, -1):
-        node = node << 1 | _bit(io, c + node, (value >> level) & 1)
+        node = node << 1 | _code(io, c + node, 0, (value >> level) & 1)
     found = node - (1 << (steps - low))
     c = OPACITY + 48 + 4 * min(found, 15)
     for level in range(low - 1, -1, -1):
         bit = (value >> level) & 1
-        bit = _bit(io, c + low - 1 - level, bit) if low - 1 - level < 4 else _raw(io, 1, bit)
+        bit = _code(io, c + low - 1 - level, 0, bit) if low - 1 - level < 4 else _code(io, NONE, 1, bit)
         found = found << 1 | bit
     return found
 
@@ -342,7 +340,7 @@ def _opacity(io, value, one, two, steps):  # type: ignore[no-untyped-def]
 # ---- rows that change
 
 
-@compiled
+@_bare
 def gates(io, values, active):  # type: ignore[no-untyped-def]
     """Code of each Gaussian whether it stays (0), changes (1) or is no more (2).
 
@@ -357,7 +355,7 @@ def gates(io, values, active):  # type: ignore[no-untyped-def]
         for i in range(start, end):
             some |= np.int64(values[i] != 0)
             were += np.int64(active[i] != 0)
-        some = _bit(io, REGION + 8 * region_before + _bucket(were), some)
+        some = _code(io, REGION + 8 * region_before + _bucket(were), 0, some)
         region_before = some
         for i in range(start, end):
             if not some:
@@ -368,9 +366,9 @@ def gates(io, values, active):  # type: ignore[no-untyped-def]
             c += 2 * np.int64(values[i - 1] != 0 if i else False)
             c += 4 * np.int64(values[i - 2] != 0 if i > 1 else False)
             c += 8 * np.int64(active[i + 1] != 0 if i + 1 < count else False)
-            changes = _bit(io, c, np.int64(values[i] != 0))
+            changes = _code(io, c, 0, np.int64(values[i] != 0))
             if changes:
-                changes += _bit(io, GATE + 16 + np.int64(active[i] != 0), np.int64(values[i] == 2))
+                changes += _code(io, GATE + 16 + np.int64(active[i] != 0), 0, np.int64(values[i] == 2))
             values[i] = changes
 
 
@@ -406,7 +404,7 @@ def moves(io, values, rows, motion, active, plan):  # type: ignore[no-untyped-de
             for d in range(first, end):
                 some |= np.int64(change[i, d] != 0)
             c = FLAG + 4 * group + 2 * ((flags_before >> group) & 1) + ((active[i] >> group) & 1)
-            some = _bit(io, c, some)
+            some = _code(io, c, 0, some)
             flags |= some << group
             for d in range(first, end):
                 if not some:
@@ -445,7 +443,7 @@ def moves(io, values, rows, motion, active, plan):  # type: ignore[no-untyped-de
 # ---- harmonics after the first
 
 
-@compiled
+@_bare
 def _degree(d):  # type: ignore[no-untyped-def]
     """0 to 2: of the harmonics that number d of a row belongs to, less 1."""
     return 0 if d < 9 else (1 if d < 24 else 2)
@@ -489,7 +487,7 @@ def new_rests(io, values, known, near):  # type: ignore[no-untyped-def]
     values[:] = rows[m:].reshape(-1)
 
 
-@compiled
+@_bare
 def tunes(io, values, active):  # type: ignore[no-untyped-def]
     """Code by how much harmonics of Gaussians that change do.
 
@@ -504,7 +502,7 @@ def tunes(io, values, active):  # type: ignore[no-untyped-def]
         some = np.int64(0)
         for d in range(width):
             some |= np.int64(change[i, d] != 0)
-        some = _bit(io, FLAG + 20 + 2 * before + ((active[i] >> 5) & 1), some)
+        some = _code(io, FLAG + 20 + 2 * before + ((active[i] >> 5) & 1), 0, some)
         before = some
         size = np.int64(0)
         for d in range(width):
