@@ -59,10 +59,11 @@ def _slices(number: int) -> Iterator[tuple[Plan, Symbols, SliceState | None]]:
     family = Gauss(even())
     frames = list(_frames(number))
     said = family.plan(frames, QUALITIES[number % len(QUALITIES)])
-    scene, states = family.scene(said), None
+    scene = family.scene(said)
+    states: list[SliceState] = []
     for frame in frames:
-        slices = scene.key(frame) if states is None else scene.follow(frame, states)
-        befores = states or [None] * len(slices)
+        slices = scene.follow(frame, states) if states else scene.key(frame)
+        befores: list[SliceState | None] = [*states] or [None] * len(slices)
         for symbols, before in zip(slices, befores, strict=True):
             yield Plan.parse(said), symbols, before
         states = [scene.after(one, before) for one, before in zip(slices, befores, strict=True)]
@@ -89,9 +90,7 @@ def export(name: str, zoo: Path) -> Path:
         name: `gauss/something`; the first in the zoo is the family's default.
         zoo: the folder.
     """
-    return ship(
-        Gauss(trained()), name, zoo, parameters=CONTEXTS, macs=0, recipe="scripted scenes"
-    )
+    return ship(Gauss(trained()), name, zoo, parameters=CONTEXTS, macs=0, recipe="scripted scenes")
 
 
 if __name__ == "__main__":

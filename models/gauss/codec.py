@@ -6,6 +6,7 @@ See `plan` for what a stream says once, `lattice` for what its integers mean, `s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import final
 
 import numpy as np
@@ -18,8 +19,6 @@ from codec.errors import UsageError
 from codec.gaussians import Gaussians
 from codec.models.base import AbstractScene, AbstractSceneFamily, SliceState, Symbols
 from codec.models.gauss.lattice import (
-    CENTRE,
-    WIDTH,
     Rows,
     followed,
     gaussians_of,
@@ -82,8 +81,7 @@ class Gauss(AbstractSceneFamily):
 
 @final
 class GaussScene(AbstractScene):
-    """One stream. The state of a slice: `base` and `rest`, what rows are; `motion`, by how much
-    `base` has changed since the frame before; `active`, which parts of each Gaussian have."""
+    """One stream; the states of its slices are those of `syntax`."""
 
     def __init__(self, plan: Plan, initial: NDArray[np.uint16]) -> None:
         self.degree = plan.degree
@@ -98,7 +96,9 @@ class GaussScene(AbstractScene):
         self._check_degree(gaussians)
         rows, _ = key_rows(gaussians, self._plan)
         parts = max(1, -(-len(gaussians) // KEY_SLICE))
-        slices = zip(np.array_split(rows.base, parts), np.array_split(rows.rest, parts), strict=True)
+        slices = zip(
+            np.array_split(rows.base, parts), np.array_split(rows.rest, parts), strict=True
+        )
         return [_new(Rows(base, rest)) for base, rest in slices]
 
     def follow(self, gaussians: Gaussians, before: Sequence[SliceState]) -> list[Symbols]:
@@ -120,12 +120,20 @@ class GaussScene(AbstractScene):
         to.base[lives], to.rest[lives] = same
         gates = ((to.base != old.base).any(1) | (to.rest != old.rest).any(1)).astype(np.int32)
         gates[~lives] = DIES
-        born, _ = key_rows(gaussians.take(np.sort(order[np.setdiff1d(np.arange(len(rows.base)), found)])), plan)
+        born, _ = key_rows(
+            gaussians.take(np.sort(order[np.setdiff1d(np.arange(len(rows.base)), found)])), plan
+        )
         sizes = [len(state["base"]) for state in before]
         ends = np.cumsum([0, *sizes])
-        homes = _homes(born.base, old.base, gates != DIES, np.repeat(np.arange(len(before)), sizes), len(before))
-        slices = []
-        for number, (first, end) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        homes = _homes(
+            born.base,
+            old.base,
+            gates != DIES,
+            np.repeat(np.arange(len(before)), sizes),
+            len(before),
+        )
+        slices: list[Symbols] = []
+        for number, (first, end) in enumerate(pairwise(ends)):
             own = gates[first:end]
             moving = own == CHANGES
             mine = homes == number
@@ -196,9 +204,13 @@ def _homes(
         homes = owners[order][np.minimum(at, len(codes) - 1)]
     room = SLICE_MAX - np.bincount(owners, minlength=count)
     if room.sum() < len(born):
-        raise UsageError(f"scene: {len(born)} Gaussians are born, and there is room for {room.sum()}")
+        raise UsageError(
+            f"scene: {len(born)} Gaussians are born, and there is room for {room.sum()}"
+        )
     for number in np.flatnonzero(np.bincount(homes, minlength=count) > room):
-        others = np.repeat(np.arange(count), np.maximum(room - np.bincount(homes, minlength=count), 0))
+        others = np.repeat(
+            np.arange(count), np.maximum(room - np.bincount(homes, minlength=count), 0)
+        )
         excess = np.flatnonzero(homes == number)[room[number] :]
         homes[excess] = others[: len(excess)]
     return homes

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from codec.entropy import IntArray
 from codec.errors import UsageError
 from codec.gaussians import COEFFICIENTS, Gaussians
-from codec.models.gauss.plan import BIN_MAX, Plan
+from codec.models.gauss.plan import BIN_MAX, LOG_MAX, UNIT, Plan
 
 __all__ = [
     "ALPHA",
@@ -43,8 +43,6 @@ CENTRE, SCALES, NORMAL = slice(0, 3), slice(3, 6), slice(6, 8)
 TWIST, ALPHA = 8, 9
 COLOUR = slice(10, 13)
 STAY = 0.7  # steps that a number may be wrong before it is changed; half a step is the least
-UNIT = 4096  # parts of 1 in which steps are given
-LOG_MAX = 80.0  # of a scale, so that no standard deviation is 0 or infinite
 
 
 @final
@@ -59,7 +57,7 @@ class Rows(NamedTuple):
 
 
 def shifts(base: IntArray | Numbers, plan: Plan) -> NDArray[np.int64]:
-    """`(N, WIDTH)` octaves that each number's step is coarser than the plan's; from scales alone."""
+    """`(N, WIDTH)` octaves that each step is coarser than the plan's; from scales alone."""
     big, middle, small = base[:, SCALES].astype(np.int64).T
     found = np.zeros((len(base), WIDTH), np.int64)
     found[:, NORMAL] = _rounder((big + middle >> 1) - small, plan)[:, None]
@@ -159,12 +157,14 @@ def _nearest(
     values: Reals, octaves: Numbers | None, old: Numbers | IntArray | None, part: slice | int
 ) -> Numbers:
     """Values in whole steps of so many octaves, or those of before if these are near enough."""
-    step = np.exp2(octaves[:, part]) if octaves is not None else 1.0
+    step = np.exp2(octaves[:, part]) if octaves is not None else np.float64(1)
     if old is None:
-        return (np.rint(values / step) * step).astype(np.int64)
+        whole: Numbers = (np.rint(values / step) * step).astype(np.int64)
+        return whole
     change = (values - old[:, part]) / step
     change = np.where(np.abs(change) <= STAY, 0, np.rint(change))
-    return old[:, part] + (change * step).astype(np.int64)
+    found: Numbers = old[:, part].astype(np.int64) + (change * step).astype(np.int64)
+    return found
 
 
 def _spread(means: NDArray[np.float32], plan: Plan) -> Reals:
@@ -173,11 +173,12 @@ def _spread(means: NDArray[np.float32], plan: Plan) -> Reals:
     size = np.abs(away)
     even = np.where(size <= 1, size, 1 + np.log(np.maximum(size, 1)))
     limit = BIN_MAX - 1
-    return np.clip(np.sign(away) * even * plan.cells, -limit, limit)
+    cells: Reals = np.clip(np.sign(away) * even * plan.cells, -limit, limit)
+    return cells
 
 
 def _sorted_axes(gaussians: Gaussians) -> tuple[Reals, Reals]:
-    """Scales from the largest to the smallest, `(N, 3)`, and their axes, the columns of `(N, 3, 3)`.
+    """Scales from the largest to the smallest, `(N, 3)`, and their axes, columns of `(N, 3, 3)`.
 
     These are of length 1; whether they are a rotation or its mirror image makes no Gaussian other.
     """
@@ -228,10 +229,13 @@ def gaussians_of(rows: Rows, plan: Plan) -> Gaussians:
     turns = np.stack([np.cos(half), np.sin(half)], 1)
     edge = 0.25 / plan.opacity
     alphas = np.clip(np.arange(plan.opacity + 1) / plan.opacity, edge, 1 - edge)
-    shapes = [(3,), (4,), (3,), (), (COEFFICIENTS[plan.degree], 3)]
-    arrays = [np.empty((len(rows.base), *shape), np.float32) for shape in shapes]
+    count = len(rows.base)
+    shapes = ((3,), (4,), (3,), (), (3 + plan.rest_width,))
+    arrays = [np.empty((count, *shape), np.float32) for shape in shapes]
     fill(rows.base, rows.rest, sizes, turns, np.log(alphas / (1 - alphas)), *arrays)
-    return Gaussians(*arrays)
+    means, quats, scales, opacities, sh = arrays
+    harmonics = sh.reshape(count, COEFFICIENTS[plan.degree], 3)
+    return Gaussians(means, quats, scales, opacities, harmonics)
 
 
 def _leans(base: IntArray | Numbers, plan: Plan) -> tuple[Reals, Reals, Reals]:

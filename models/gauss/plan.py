@@ -17,17 +17,26 @@ from numpy.typing import NDArray
 from codec.errors import BitstreamError
 from codec.gaussians import COEFFICIENTS
 
-__all__ = ["BIN_MAX", "CELL_BITS", "SHIFT_MAX", "SLIMS", "TWIST_UNIT", "Plan"]
+__all__ = ["BIN_MAX", "CELL_BITS", "FAR", "LOG_MAX", "SLIMS", "TWIST_UNIT", "UNIT", "Plan"]
 
 CELL_BITS = 21
 BIN_MAX = 1 << (CELL_BITS - 1)
 """That no integer of a Gaussian exceeds; those of a centre are below it."""
 
-SHIFT_MAX = 3  # octaves that an angle of a round Gaussian may be coarser
-TWIST_UNIT = 1 << SHIFT_MAX
-SLIMS = SHIFT_MAX
+SLIMS = 3
+"""Octaves that an angle of a round Gaussian may be coarser."""
+
+TWIST_UNIT = 1 << SLIMS
+UNIT = 4096
+"""Parts of 1 in which steps are given."""
+
+LOG_MAX = 80.0
+"""Of a scale, so that no standard deviation is 0 or infinite."""
+
+FAR = 1e15
+"""That no centre or radius exceeds."""
+
 LAYOUT = struct.Struct("<B4fI6H3H")
-FAR = 1e15  # that no centre or radius exceeds
 
 
 @final
@@ -74,7 +83,11 @@ class Plan:
         if len(data) != LAYOUT.size:
             raise BitstreamError(f"plan: want {LAYOUT.size} bytes, got {len(data)}")
         degree, x, y, z, radius, *numbers = LAYOUT.unpack(data)
-        plan = cls(degree, (x, y, z), radius, *numbers[:7], tuple(numbers[7:]))
+        cells, scale, normal, twist, opacity, colour, rest, *slims = numbers
+        centre = (x, y, z)
+        plan = cls(
+            degree, centre, radius, cells, scale, normal, twist, opacity, colour, rest, tuple(slims)
+        )  # fmt: skip
         if degree >= len(COEFFICIENTS):
             raise BitstreamError(f"plan: want a degree of 0 to 3, got {degree}")
         if not all(math.isfinite(value) and abs(value) <= FAR for value in (x, y, z, radius)):

@@ -1,4 +1,4 @@
-"""Steps for a scene, from a quality. Encoder only; knows no slice."""
+"""Steps for a scene, from what is in it and a quality. Encoder only; knows no slice."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import numpy as np
 
 from codec.errors import UsageError
 from codec.gaussians import Gaussians
-from codec.models.gauss.plan import BIN_MAX, SLIMS, TWIST_UNIT, Plan
+from codec.models.gauss.plan import BIN_MAX, FAR, LOG_MAX, SLIMS, TWIST_UNIT, UNIT, Plan
 
 __all__ = ["planned"]
 
 EDGE = 2.0  # percent of the centres that are beyond the box, on each side
-OCTAVE = 20.0  # points of quality that halve all steps
-BEST = 60
-SMALL = 10.0  # percent of the Gaussians that are smaller than what the lattice is for
-LOG_MAX = 80.0
+SMALL = 10.0  # percent of the Gaussians that are smaller than those the lattice is made for
 RADIUS_MIN = 1e-6
-# Steps at the best quality: of the lattice in a small Gaussian's deviation, 
-CELLS, SCALE, NORMAL, TWIST, OPACITY, COLOUR, REST = 8, 0.11, 32, 6, 64, 0.1, 0.11
-UNIT = 4096
+MIDDLE, OCTAVE = 60, 20.0  # a quality, and how much more halves all steps
+# Steps at that quality, chosen so that a bit more of one gains about as much as of another in
+# pictures of scripted scenes: in a small Gaussian's deviation, of a logarithm, in 1 of an
+# octahedron, in half a turn, in full opacity, of the first harmonic, of the others.
+CELLS, SCALE, NORMAL, TWIST, OPACITY, COLOUR, REST = 8, 0.11, 32, 48, 64, 0.1, 0.11
 
 
 def planned(frames: Iterable[Gaussians], quality: int) -> Plan:
@@ -39,20 +38,21 @@ def planned(frames: Iterable[Gaussians], quality: int) -> Plan:
         most = max(most, float(np.abs(frame.sh).max()))
     if len(degrees) != 1:
         raise UsageError(f"scene: want frames of one degree, got {sorted(degrees)}")
-    fine = 2.0 ** ((quality - BEST) / OCTAVE)
+    fine = 2.0 ** ((quality - MIDDLE) / OCTAVE)
     if not small:
         low, high, small = np.zeros(3), np.zeros(3), [0.0]
     scale = _whole(SCALE / fine * UNIT)
     log = scale / UNIT
+    x, y, z = ((low + high) / 2).astype(np.float32).tolist()
     radius = max(float(np.float32((high - low).max() / 2)), RADIUS_MIN)
     plan = Plan(
         degree=degrees.pop(),
-        centre=tuple(float(x) for x in np.float32((low + high) / 2)),
+        centre=(x, y, z),
         radius=radius,
         cells=int(np.clip(CELLS * fine * radius / np.exp(min(small)), 1, BIN_MAX // 8)),
         scale=scale,
         normal=_whole(NORMAL * fine),
-        twist=_whole(TWIST * fine) * TWIST_UNIT,
+        twist=_whole(TWIST * fine / TWIST_UNIT) * TWIST_UNIT,
         opacity=_whole(OPACITY * fine),
         colour=_whole(COLOUR / fine * UNIT),
         rest=_whole(REST / fine * UNIT),
@@ -60,6 +60,8 @@ def planned(frames: Iterable[Gaussians], quality: int) -> Plan:
     )
     if most * UNIT / min(plan.colour, plan.rest) >= BIN_MAX / 2:
         raise UsageError(f"scene: want harmonics up to {BIN_MAX // 2} steps, got {most}")
+    if max(radius, abs(x), abs(y), abs(z)) > FAR:
+        raise UsageError(f"scene: want most centres within {FAR:g} of 0")
     return plan
 
 

@@ -3,7 +3,10 @@
 Symbols of a key frame: `head`, how many Gaussians and where they part; `new`, their rows; `rest`,
 their harmonics after the first. Those of a later frame begin with `head`, of what is born, and
 `gates`, what becomes of each Gaussian; then come `moves` of those that change, and `new`; `rest`
-holds harmonics of both, in this order. docs/format/gauss.md has it all.
+holds harmonics of both, in this order.
+
+The state of a slice is `base` and `rest`, its Gaussians' rows and harmonics; `motion`, by how much
+rows changed in the frame before; `active`, which parts did. docs/format/gauss.md has it all.
 """
 
 from __future__ import annotations
@@ -142,23 +145,26 @@ def change(symbols: Symbols, before: SliceState, plan: Plan) -> SliceState:
     moves = symbols["moves"].reshape(-1, WIDTH)
     new = symbols["new"].reshape(-1, WIDTH)
     rest = symbols["rest"].reshape(len(moves) + len(new), plan.rest_width)
+    tunes = rest[: len(moves)]
     found = {
         "base": before["base"].copy(),
-        "rest": before["rest"].copy(),
+        "rest": before["rest"],
         "motion": np.zeros_like(before["base"]),
         "active": np.zeros(len(gates), np.int32),
     }
     found["base"][moving] += moves
-    found["rest"][moving] += rest[: len(moves)]
+    if tunes.any():
+        found["rest"] = before["rest"].copy()
+        found["rest"][moving] += tunes
     found["motion"][moving] = moves
-    found["active"][moving] = _changed(moves, rest[: len(moves)])
+    found["active"][moving] = _changed(moves, tunes)
+    _check(found["base"][moving], found["rest"][moving], new, rest)
     if len(new) or (gates == DIES).any():
         lives = gates != DIES
         born = {"base": new, "rest": rest[len(moves) :]}
         for name, values in found.items():
             none = np.zeros((len(new), *values.shape[1:]), np.int32)
             found[name] = np.concatenate([values[lives], born.get(name, none)])
-    _check(found["base"], found["rest"])
     return found
 
 
@@ -178,11 +184,9 @@ def _check(*arrays: IntArray) -> None:
 
 @final
 class _Walks:
-    """Codes some of a stream's symbols with one walk after the other, all with the same contexts."""
+    """Codes symbols of a stream with one walk after the other, all with the same contexts."""
 
-    def __init__(
-        self, stream: AbstractStream, symbols: Symbols | None, contexts: Contexts
-    ) -> None:
+    def __init__(self, stream: AbstractStream, symbols: Symbols | None, contexts: Contexts) -> None:
         self._stream, self._symbols, self._contexts = stream, symbols, contexts
 
     def code(

@@ -13,6 +13,9 @@ overwritten. Import this module only where it is used: it loads numba.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from codec.entropy.kernels import compiled
@@ -44,22 +47,21 @@ UNSURE = 32  # in 2**-16, how likely a bit is at least
 PREFIX = 22  # bits of a number's magnitude, at most
 REGION_SIZE = 32
 WINDOW = 64  # rows before, of which the nearest three tell what to expect
+MOVING = 32  # rows that change before, of which the nearest tells how it does
 MEMORY = 6  # log2 of the rows that a weight remembers
 
 U = np.uint64
 U16, MASK16, ONE, STATE_MIN = U(16), U(0xFFFF), U(1), U(1 << 24)
 
 
-def _bare(function):
+def _bare(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled without counting who holds an array: it makes none, and a count costs 5 ns."""
     return compiled(function, _nrt=False)
 
 
 @_bare
 def _code(io, c, bits, value):  # type: ignore[no-untyped-def]
-    """Code a bit in context c, or, where c is below 0, a number of 1 to 16 bits, all as likely.
-
-    All of it is in one function because numba counts who holds an array at every call with one.
-    """
+    """Code a bit in context c, or, where c is below 0, a number of 1 to 16 bits, all as likely."""
     data, now, chances = io
     fast = slow = likely = np.int64(0)
     if c >= 0:
@@ -143,7 +145,7 @@ def _within(value):  # type: ignore[no-untyped-def]
 
 @_bare
 def _rounder(difference, plan):  # type: ignore[no-untyped-def]
-    found = 0
+    found = np.int64(0)
     for j in range(2, len(plan)):
         found += np.int64(abs(difference) < plan[j])
     return found
@@ -205,8 +207,10 @@ def _centre(io, row, before, top):  # type: ignore[no-untyped-def]
             low = level - 1 - below
             c = LOW + 36 * axis + 6 * min(below, 5)
             if side == 0:
-                c += 2 + 2 * ((before[axis] >> low) & 1) + (
-                    (before[axis] >> (low - 1)) & 1 if low else 0
+                c += (
+                    2
+                    + 2 * ((before[axis] >> low) & 1)
+                    + ((before[axis] >> (low - 1)) & 1 if low else 0)
                 )
             elif side > 0:
                 c += 1
@@ -298,7 +302,7 @@ def _look(io, rows, i, near, plan, sums):  # type: ignore[no-untyped-def]
         contexts = LOOK + ((d - 3) * BUCKETS + bucket) * SET
         if d == 9:
             rows[i, d] = _opacity(io, np.int64(rows[i, d]), one, two, steps)
-            left = 0
+            left = np.int64(0)
             continue
         mean = (2 * one + two + three + 2) >> 2
         if d == 8:
@@ -332,7 +336,11 @@ def _opacity(io, value, one, two, steps):  # type: ignore[no-untyped-def]
     c = OPACITY + 48 + 4 * min(found, 15)
     for level in range(low - 1, -1, -1):
         bit = (value >> level) & 1
-        bit = _code(io, c + low - 1 - level, 0, bit) if low - 1 - level < 4 else _code(io, NONE, 1, bit)
+        bit = (
+            _code(io, c + low - 1 - level, 0, bit)
+            if low - 1 - level < 4
+            else _code(io, NONE, 1, bit)
+        )
         found = found << 1 | bit
     return found
 
@@ -368,7 +376,9 @@ def gates(io, values, active):  # type: ignore[no-untyped-def]
             c += 8 * np.int64(active[i + 1] != 0 if i + 1 < count else False)
             changes = _code(io, c, 0, np.int64(values[i] != 0))
             if changes:
-                changes += _code(io, GATE + 16 + np.int64(active[i] != 0), 0, np.int64(values[i] == 2))
+                changes += _code(
+                    io, GATE + 16 + np.int64(active[i] != 0), 0, np.int64(values[i] == 2)
+                )
             values[i] = changes
 
 
@@ -389,7 +399,7 @@ def moves(io, values, rows, motion, active, plan):  # type: ignore[no-untyped-de
     flags_before = np.int64(0)
     for i in range(n):
         j, least = i - 1, np.int64(1) << 62
-        for back in range(1, min(WINDOW, i) + 1):
+        for back in range(1, min(MOVING, i) + 1):
             x = np.int64(rows[i, 0]) - rows[i - back, 0]
             y = np.int64(rows[i, 1]) - rows[i - back, 1]
             z = np.int64(rows[i, 2]) - rows[i - back, 2]
@@ -474,7 +484,7 @@ def new_rests(io, values, known, near):  # type: ignore[no-untyped-def]
                 mean = 2 * one + two + three
                 size = abs(one) + abs(two) + abs(three)
             if d % 3 == 0:
-                left = 0
+                left = np.int64(0)
             told = (_weight(tells, d) * mean) >> 10
             expected = _within(told + ((_weight(goes, d) * left) >> 8))
             bucket = _bucket(size + abs(left))
