@@ -18,6 +18,7 @@ __all__ = ["NOBODY", "matched"]
 
 NOBODY = -1
 ROUNDS = 4
+BORN = 60  # bits that a new Gaussian takes, about
 
 Places: TypeAlias = NDArray[np.intp]
 
@@ -36,6 +37,7 @@ def matched(old: IntArray, new: IntArray) -> Places:
         if not len(left) or not len(free):
             break
         pairs = _mutual(_features(old[left]), _features(new[free]), old, new)
+        pairs = pairs[_bits(old[left[pairs[:, 0]]], new[free[pairs[:, 1]]]) < BORN]
         if not len(pairs):
             break
         found[left[pairs[:, 0]]] = free[pairs[:, 1]]
@@ -46,6 +48,13 @@ def _features(rows: IntArray) -> NDArray[np.float64]:
     """`(n, 10)` what a moving Gaussian keeps, and where it is; not how it is turned."""
     parts = (rows[:, CENTRE], rows[:, SCALES], rows[:, [ALPHA]], rows[:, COLOUR])
     return np.concatenate(parts, 1).astype(np.float64)
+
+
+def _bits(old: IntArray, new: IntArray) -> NDArray[np.float64]:
+    """About what it takes to say how each of these becomes the other, how it is turned aside."""
+    change = np.abs(_features(new) - _features(old))
+    found: NDArray[np.float64] = (2 * np.log2(1 + change) + (change > 0)).sum(1)
+    return found
 
 
 def _equal(old: IntArray, new: IntArray) -> Places:
