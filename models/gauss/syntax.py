@@ -85,9 +85,9 @@ def code_slice(
     births = int(found["head"][0])
     if births < 0 or found["head"][1] >= CELL_BITS:
         raise BitstreamError(f"slice: want Gaussians that part in the lattice, got {found['head']}")
+    # Of Gaussians that the slice has already, if any are born; of those that change.
     known, rest = np.zeros((0, WIDTH), np.int32), np.zeros((0, plan.rest_width), np.int32)
-    # Of Gaussians that the slice has already, if any are born.
-    active = np.zeros(0, np.int32)  # of those that change
+    active = np.zeros(0, np.int32)
     if before is not None:
         gates = found["gates"] = walks.code("gates", old, _kernels().gates, before["active"])
         moving, lives = np.flatnonzero(gates == CHANGES), gates != DIES
@@ -100,7 +100,7 @@ def code_slice(
         if births:
             known = before["base"].copy()
             known[moving] += found["moves"].reshape(rows.shape)
-            known, rest = known[lives], before["rest"][lives]
+            known = known[lives]
     if old + births > SLICE_MAX:
         raise BitstreamError(f"slice: {old + births} Gaussians; the limit is {SLICE_MAX}")
     near = np.zeros((len(known) + births, 3), np.int32)
@@ -117,6 +117,10 @@ def code_slice(
             given = {"tunes": symbols["rest"][:split], "rest": symbols["rest"][split:]}
         walks = _Walks(coder.open("rest", Method.RANS), given, contexts)
         tunes = walks.code("tunes", split, _kernels().tunes, active)
+        if births and before is not None:
+            rest = before["rest"].copy()
+            rest[moving] += tunes.reshape(len(active), plan.rest_width)
+            rest = rest[lives]
         new = walks.code("rest", count - split, _kernels().new_rests, rest, near)
         found["rest"] = np.concatenate([tunes, new])
     return found

@@ -26,6 +26,7 @@ from codec.models.gauss.syntax import CHANGES, DIES, SLICE_MAX, STAYS
 from codec.models.gauss.tables import CONTEXTS, even
 from codec.models.gauss.tracking import NOBODY, matched
 from codec.weights import SHIPPED
+from tests.models import gauss_reference
 
 GAUSS = SHIPPED.load(SHIPPED.find("gauss"))
 FIELDS = ("means", "quats", "scales", "opacities", "sh")
@@ -488,3 +489,16 @@ def test_rows_are_what_a_decoder_has():
         np.testing.assert_array_equal(
             np.concatenate([state[key] for state in found[0][1]]), rows[index]
         )
+
+
+@pytest.mark.parametrize(("degree", "quality"), [(0, 60), (1, 5), (3, 100)])
+def test_the_page_that_specifies_it_decodes_the_same(degree, quality):
+    frames = frames_of(500, 3, degree, moving=0.2, turnover=0.2, flicker=0.2)
+    plan = gauss_reference.Plan(GAUSS.plan(frames, quality))
+    probabilities = GAUSS.tensors()["probabilities"].numpy().view(np.uint16)
+    _, found = play(frames, quality)
+    state = None
+    for payloads, states in found:
+        state = gauss_reference.decode(payloads[0], state, plan, probabilities)
+        for key, values in states[0].items():
+            np.testing.assert_array_equal(np.array(state[key]).reshape(values.shape), values)
