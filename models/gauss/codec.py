@@ -108,30 +108,24 @@ class GaussScene(AbstractScene):
             UsageError: more Gaussians are born than slices have room for: time for a key frame.
         """
         self._check_degree(gaussians)
-        plan = self._plan
         old = Rows(*(np.concatenate([state[key] for state in before]) for key in Rows._fields))
-        rows, order = key_rows(gaussians, plan)
+        rows, order = key_rows(gaussians, self._plan)
         found = matched(old.base, rows.base)
         lives = found != NOBODY
         to = Rows(old.base.copy(), old.rest.copy())
-        same = followed(
-            gaussians.take(order[found[lives]]), Rows(old.base[lives], old.rest[lives]), plan
+        to.base[lives], to.rest[lives] = followed(
+            gaussians.take(order[found[lives]]),
+            Rows(old.base[lives], old.rest[lives]),
+            self._plan,
         )
-        to.base[lives], to.rest[lives] = same
         gates = ((to.base != old.base).any(1) | (to.rest != old.rest).any(1)).astype(np.int32)
         gates[~lives] = DIES
-        born, _ = key_rows(
-            gaussians.take(np.sort(order[np.setdiff1d(np.arange(len(rows.base)), found)])), plan
-        )
+        unmatched = np.sort(order[np.setdiff1d(np.arange(len(order)), found)])
+        born, _ = key_rows(gaussians.take(unmatched), self._plan)
         sizes = [len(state["base"]) for state in before]
+        owners = np.repeat(np.arange(len(sizes)), sizes)
+        homes = _homes(born.base, old.base[lives], owners[lives], len(sizes))
         ends = np.cumsum([0, *sizes])
-        homes = _homes(
-            born.base,
-            old.base,
-            gates != DIES,
-            np.repeat(np.arange(len(before)), sizes),
-            len(before),
-        )
         slices: list[Symbols] = []
         for number, (first, end) in enumerate(pairwise(ends)):
             own = gates[first:end]
@@ -193,11 +187,18 @@ def _new(rows: Rows) -> dict[str, IntArray]:
 
 
 def _homes(
-    born: IntArray, old: IntArray, lives: NDArray[np.bool_], slices: NDArray[np.intp], count: int
+    born: IntArray, lives: IntArray, owners: NDArray[np.intp], count: int
 ) -> NDArray[np.intp]:
-    """The slice that each new row goes to: that of the next one in Morton order, if it has room."""
+    """The slice that each new row goes to: that of the next one in Morton order, if it has room.
+
+    Args:
+        born: `(n, WIDTH)` new rows.
+        lives: `(m, WIDTH)` those that there are.
+        owners: `(m,)` their slices.
+        count: how many slices there are.
+    """
     homes = np.zeros(len(born), np.intp)
-    codes, owners = morton(old[lives]), slices[lives]
+    codes = morton(lives)
     if len(codes):
         order = np.argsort(codes, kind="stable")
         at = np.searchsorted(codes[order], morton(born))
@@ -208,9 +209,7 @@ def _homes(
             f"scene: {len(born)} Gaussians are born, and there is room for {room.sum()}"
         )
     for number in np.flatnonzero(np.bincount(homes, minlength=count) > room):
-        others = np.repeat(
-            np.arange(count), np.maximum(room - np.bincount(homes, minlength=count), 0)
-        )
+        left = np.maximum(room - np.bincount(homes, minlength=count), 0)
         excess = np.flatnonzero(homes == number)[room[number] :]
-        homes[excess] = others[: len(excess)]
+        homes[excess] = np.repeat(np.arange(count), left)[: len(excess)]
     return homes

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from codec.entropy import IntArray
 from codec.models.gauss.lattice import ALPHA, CENTRE, COLOUR, SCALES
+from codec.models.gauss.plan import BIN_MAX
 
 __all__ = ["NOBODY", "matched"]
 
@@ -51,10 +52,10 @@ def _features(rows: IntArray) -> NDArray[np.float64]:
 
 
 def _bits(old: IntArray, new: IntArray) -> NDArray[np.float64]:
-    """About what it takes to say how each of these becomes the other, how it is turned aside."""
+    """About what it takes to say how each becomes the other, rotations aside; inf if none can."""
     change = np.abs(_features(new) - _features(old))
-    found: NDArray[np.float64] = (2 * np.log2(1 + change) + (change > 0)).sum(1)
-    return found
+    found = (2 * np.log2(1 + change) + (change > 0)).sum(1)
+    return np.where(change.max(1, initial=0) < BIN_MAX, found, np.inf)
 
 
 def _equal(old: IntArray, new: IntArray) -> Places:

@@ -278,6 +278,30 @@ def test_more_births_than_there_is_room_for_are_refused():
         scene.follow(frames[0], found[1][1])
 
 
+def test_births_go_to_slices_that_have_room():
+    frames = frames_of(2 * KEY_SLICE, 1)
+    crowd = frames[0].take(np.tile(np.argsort(frames[0].means[:, 0])[:1500], 4))
+    draws = np.random.default_rng(0)
+    near = crowd.means + draws.normal(0, 1e-3, crowd.means.shape)
+    whole = joined(frames[0], replace(crowd, means=near.astype(np.float32)))
+    _, found = play([frames[0], whole])
+    sizes = [len(state["base"]) for state in found[1][1]]
+    assert sum(sizes) == len(whole)
+    assert max(sizes) == SLICE_MAX
+
+
+def test_what_crosses_the_whole_lattice_is_born_anew():
+    frame = frames_of(50, 1)[0]
+    far = frame.means.copy()
+    far[7], far[9] = (3e30, 0, 4), (-3e30, 0, 4)
+    back = far.copy()
+    back[[7, 9], 0] *= -1
+    scene = GAUSS.scene(replace(planned([frame], 60), cells=BIN_MAX // 8).pack())
+    slices = scene.key(replace(frame, means=far))
+    _, states = coded(scene, slices, [None])
+    coded(scene, scene.follow(replace(frame, means=back), states), states)
+
+
 def test_nothing_drifts_where_everything_moves_a_little():
     draws = np.random.default_rng(0)
     frames = frames_of(600, 1)
