@@ -71,10 +71,11 @@ class Gaussians:
             array = getattr(self, name)
             if array.shape != shape or array.dtype != np.float32:
                 raise ValueError(f"{name}: want float32 {shape}, got {array.dtype} {array.shape}")
-            bad = int((~np.isfinite(array).all(tuple(range(1, array.ndim)))).sum())
-            if bad:
+            if not np.isfinite(array).all():
+                bad = int((~np.isfinite(array).all(tuple(range(1, array.ndim)))).sum())
                 raise ValueError(f"{name}: want finite values, {bad} of {count} have others")
-        zero = int((~self.quats.any(1)).sum())
+        w, x, y, z = self.quats.T
+        zero = int(((w == 0) & (x == 0) & (y == 0) & (z == 0)).sum())
         if zero:
             raise ValueError(f"quats: want rotations, {zero} of {count} are 0")
 

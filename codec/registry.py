@@ -37,13 +37,13 @@ class Family:
 
 
 # Ids are part of the format: written out, never computed, never used again for something else.
-# 6 is reserved for gauss.
 FAMILIES = (
     Family(1, "iscs", "image", "codec.models.iscs:Iscs"),
     Family(2, "clc", "image", "codec.models.clc:Clc"),
     Family(3, "umgm", "image", "codec.models.umgm:Umgm"),
     Family(4, "inr", "image", "codec.models.inr:Inr"),
     Family(5, "nerv", "video", "codec.models.nerv:Nerv"),
+    Family(6, "gauss", "scene", "codec.models.gauss:Gauss"),
     Family(7, "compressai", "image", "codec.models.compressai:CompressAI"),
 )
 

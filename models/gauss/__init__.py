@@ -1,1 +1,5 @@
-"""Gaussians of a scene: projected, drawn, and drawn again with gradients."""
+"""Gaussians of a scene: projected, drawn, drawn again with gradients, coded."""
+
+from codec.models.gauss.codec import Gauss
+
+__all__ = ["Gauss"]

@@ -1,0 +1,215 @@
+"""`gauss`, the family object: moving Gaussians as integers that change. Knows no file.
+
+See `plan` for what a stream says once, `lattice` for what its integers mean, `syntax` for a slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from codec.entropy import AbstractCoder, IntArray
+from codec.errors import UsageError
+from codec.gaussians import Gaussians
+from codec.models.base import AbstractScene, AbstractSceneFamily, SliceState, Symbols
+from codec.models.gauss.lattice import (
+    Rows,
+    followed,
+    gaussians_of,
+    key_rows,
+    morton,
+)
+from codec.models.gauss.plan import Plan
+from codec.models.gauss.planning import planned
+from codec.models.gauss.syntax import (
+    CHANGES,
+    DIES,
+    SLICE_MAX,
+    begun,
+    change,
+    code_slice,
+    created,
+)
+from codec.models.gauss.tables import check_probabilities
+from codec.models.gauss.tracking import NOBODY, matched
+
+__all__ = ["Gauss", "GaussScene"]
+
+KEY_SLICE = 4096  # Gaussians that a slice of a key frame has at most
+
+
+@final
+class Gauss(AbstractSceneFamily):
+    """A codec of any scene; what ships are the probabilities that contexts begin with."""
+
+    slice_max = SLICE_MAX
+    streams = ("base", "rest")
+    layers = 1
+
+    def __init__(self, initial: NDArray[np.uint16]) -> None:
+        """initial: `(CONTEXTS,)` in 2**-16; a ValueError if they are no such probabilities."""
+        check_probabilities(initial)
+        self._initial = initial
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Gauss:
+        """See `AbstractSceneFamily.load`; the inverse of `tensors`."""
+        return cls(tensors["probabilities"].numpy().view(np.uint16))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a weight file holds."""
+        return {"probabilities": torch.from_numpy(self._initial.view(np.int16).copy())}
+
+    def metadata(self) -> dict[str, str]:
+        """The rest of it: nothing."""
+        return {}
+
+    def plan(self, frames: Iterable[Gaussians], quality: int) -> bytes:
+        """See `AbstractSceneFamily.plan`."""
+        return planned(frames, quality).pack()
+
+    def scene(self, plan: bytes) -> GaussScene:
+        """See `AbstractSceneFamily.scene`."""
+        return GaussScene(Plan.parse(plan), self._initial)
+
+
+@final
+class GaussScene(AbstractScene):
+    """One stream; the states of its slices are those of `syntax`."""
+
+    def __init__(self, plan: Plan, initial: NDArray[np.uint16]) -> None:
+        self.degree = plan.degree
+        self.streams = Gauss.streams if plan.degree else Gauss.streams[:1]
+        self.layers = len(self.streams) - 1
+        self._plan, self._initial = plan, initial
+
+    # ---- encoder only
+
+    def key(self, gaussians: Gaussians) -> list[Symbols]:
+        """See `AbstractScene.key`."""
+        self._check_degree(gaussians)
+        rows, _ = key_rows(gaussians, self._plan)
+        parts = max(1, -(-len(gaussians) // KEY_SLICE))
+        slices = zip(
+            np.array_split(rows.base, parts), np.array_split(rows.rest, parts), strict=True
+        )
+        return [_new(Rows(base, rest)) for base, rest in slices]
+
+    def follow(self, gaussians: Gaussians, before: Sequence[SliceState]) -> list[Symbols]:
+        """See `AbstractScene.follow`.
+
+        Raises:
+            UsageError: more Gaussians are born than slices have room for: time for a key frame.
+        """
+        self._check_degree(gaussians)
+        old = Rows(*(np.concatenate([state[key] for state in before]) for key in Rows._fields))
+        rows, order = key_rows(gaussians, self._plan)
+        found = matched(old.base, rows.base)
+        lives = found != NOBODY
+        to = Rows(old.base.copy(), old.rest.copy())
+        to.base[lives], to.rest[lives] = followed(
+            gaussians.take(order[found[lives]]),
+            Rows(old.base[lives], old.rest[lives]),
+            self._plan,
+        )
+        gates = ((to.base != old.base).any(1) | (to.rest != old.rest).any(1)).astype(np.int32)
+        gates[~lives] = DIES
+        unmatched = np.sort(order[np.setdiff1d(np.arange(len(order)), found)])
+        born, _ = key_rows(gaussians.take(unmatched), self._plan)
+        sizes = [len(state["base"]) for state in before]
+        owners = np.repeat(np.arange(len(sizes)), sizes)
+        homes = _homes(born.base, old.base[lives], owners[lives], len(sizes))
+        ends = np.cumsum([0, *sizes])
+        slices: list[Symbols] = []
+        for number, (first, end) in enumerate(pairwise(ends)):
+            own = gates[first:end]
+            moving = own == CHANGES
+            mine = homes == number
+            new = _new(Rows(born.base[mine], born.rest[mine]))
+            tunes = (to.rest[first:end] - old.rest[first:end])[moving].reshape(-1)
+            slices.append(
+                {
+                    "head": new["head"],
+                    "gates": own,
+                    "moves": (to.base[first:end] - old.base[first:end])[moving].reshape(-1),
+                    "new": new["new"],
+                    "rest": np.concatenate([tunes, new["rest"]]),
+                }
+            )
+        return slices
+
+    def _check_degree(self, gaussians: Gaussians) -> None:
+        if gaussians.degree != self.degree:
+            raise UsageError(f"scene: want degree {self.degree}, got {gaussians.degree}")
+
+    # ---- both directions
+
+    def traverse(
+        self,
+        coder: AbstractCoder,
+        symbols: Symbols | None,
+        before: SliceState | None,
+        layers: int | None = None,
+    ) -> Symbols:
+        """See `AbstractScene.traverse`."""
+        detail = self.layers if layers is None else layers
+        contexts = begun(self._initial)
+        return code_slice(coder, symbols, before, self._plan, contexts, detail=detail > 0)
+
+    def after(self, symbols: Symbols, before: SliceState | None) -> SliceState:
+        """See `AbstractScene.after`."""
+        if before is None:
+            return created(symbols, self._plan)
+        return change(symbols, before, self._plan)
+
+    def gaussians(self, slices: Sequence[SliceState]) -> Gaussians:
+        """See `AbstractScene.gaussians`."""
+        parts = (np.concatenate([state[key] for state in slices]) for key in Rows._fields)
+        return gaussians_of(Rows(*parts), self._plan)
+
+
+def _new(rows: Rows) -> dict[str, IntArray]:
+    """Symbols of new rows, which are in Morton order."""
+    codes = morton(rows.base)
+    parted = int(np.bitwise_or.reduce(codes[1:] ^ codes[:-1])) if len(codes) > 1 else 0
+    top = max(parted.bit_length() - 1, 0) // 3
+    return {
+        "head": np.array([len(codes), top], np.int32),
+        "new": rows.base.reshape(-1),
+        "rest": rows.rest.reshape(-1),
+    }
+
+
+def _homes(
+    born: IntArray, lives: IntArray, owners: NDArray[np.intp], count: int
+) -> NDArray[np.intp]:
+    """The slice that each new row goes to: that of the next one in Morton order, if it has room.
+
+    Args:
+        born: `(n, WIDTH)` new rows.
+        lives: `(m, WIDTH)` those that there are.
+        owners: `(m,)` their slices.
+        count: how many slices there are.
+    """
+    homes = np.zeros(len(born), np.intp)
+    codes = morton(lives)
+    if len(codes):
+        order = np.argsort(codes, kind="stable")
+        at = np.searchsorted(codes[order], morton(born))
+        homes = owners[order][np.minimum(at, len(codes) - 1)]
+    room = SLICE_MAX - np.bincount(owners, minlength=count)
+    if room.sum() < len(born):
+        raise UsageError(
+            f"scene: {len(born)} Gaussians are born, and there is room for {room.sum()}"
+        )
+    for number in np.flatnonzero(np.bincount(homes, minlength=count) > room):
+        left = np.maximum(room - np.bincount(homes, minlength=count), 0)
+        excess = np.flatnonzero(homes == number)[room[number] :]
+        homes[excess] = np.repeat(np.arange(count), left)[: len(excess)]
+    return homes
