@@ -137,7 +137,7 @@ def symbols(draw: random.Random, seed: Seed, others: Sequence[Seed]) -> bytes:
             payload = pack_streams(encoder.finish())
             units.append(pack_unit(Unit(number, number == 0, (payload,))))
             before = scene.after(some, before)
-        except CodecError:  # not all numbers are; the last unit is refused if it is there
+        except (CodecError, ValueError):  # not all numbers are, nor can all be coded
             break
     return _again(seed.stream, units or unpack(seed.stream).units, key_every=30, gaussians=1 << 20)
 

@@ -140,17 +140,18 @@ def encode_scene(
     with watch.part("transform"):
         plan = model.family.plan(_read(frames, watch), quality)
         scene = model.family.scene(plan)
-    coded = _Coded(b"", [])
+    after: Sequence[SliceState] = []
     most, key_bytes, chunks = 0, 0, []
     for number, gaussians in enumerate(_read(frames, watch)):
-        is_key = number % key_every == 0
-        coded = _code(model, scene, number, gaussians, None if is_key else coded.after, watch)
-        if not is_key and len(coded.unit) > key_bytes:
-            other = _code(model, scene, number, gaussians, None, watch)
-            if len(other.unit) < len(coded.unit):
-                is_key, coded = True, other
-        if is_key:
-            key_bytes = len(coded.unit)
+        coded = None
+        if number % key_every:
+            coded = _code(model, scene, number, gaussians, after, watch)
+        if coded is None or len(coded.unit) > key_bytes:
+            key = _code(model, scene, number, gaussians, None, watch)
+            assert key is not None
+            if coded is None or len(key.unit) < len(coded.unit):
+                coded, key_bytes = key, len(key.unit)
+        after = coded.after
         chunks.append(Chunk(ChunkType.UNIT, coded.unit))
         most = max(most, len(scene.gaussians(coded.after)))
         progress((number + 1) / len(frames))
@@ -200,10 +201,12 @@ def _code(
     gaussians: Gaussians,
     before: Sequence[SliceState] | None,
     watch: Stopwatch,
-) -> _Coded:
-    """A frame that follows `before`; a key frame if that is None."""
+) -> _Coded | None:
+    """A frame that follows `before`, None if it cannot; a key frame if that is None."""
     with watch.part("transform"):
         slices = scene.key(gaussians) if before is None else scene.follow(gaussians, before)
+    if slices is None:
+        return None
     if len(slices) > model.slices_max:
         raise LimitError(
             f"frame {number}: {len(gaussians)} Gaussians; the limit is {MAX_GAUSSIANS}"

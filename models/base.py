@@ -339,8 +339,11 @@ class AbstractScene(ABC):
         """The symbols of each slice of a key frame, at least one; encoder only."""
 
     @abstractmethod
-    def follow(self, gaussians: Gaussians, before: Sequence[SliceState]) -> list[Symbols]:
-        """The symbols that turn slices into those of the next frame, one each; encoder only."""
+    def follow(self, gaussians: Gaussians, before: Sequence[SliceState]) -> list[Symbols] | None:
+        """The symbols that turn slices into those of the next frame, one each; encoder only.
+
+        None where slices have no room for all that is new: it is time for a key frame.
+        """
 
     @abstractmethod
     def traverse(

@@ -70,7 +70,9 @@ def coded(weights: Weights, frames: list[Gaussians]) -> Coded:
     found = Coded(scene, [scene.key(frames[0])], [], [])
     for number in range(2):
         if number:
-            found.symbols.append(scene.follow(frames[1], found.states[0]))
+            following = scene.follow(frames[1], found.states[0])
+            assert following is not None
+            found.symbols.append(following)
         befores = found.states[0] if number else [None] * len(found.symbols[0])
         found.payloads.append([])
         found.states.append([])
@@ -209,6 +211,14 @@ def test_a_slice_needs_no_other_and_stays_as_it_was_without_its_payload(coded: C
         coded.scene.traverse(Decoder(coded.payloads[1][number]), None, state)
         mixed = [*coded.states[1][:number], state, *coded.states[1][number + 1 :]]
         assert len(coded.scene.gaussians(mixed)) > 0
+
+
+def test_a_frame_that_slices_have_no_room_for_is_a_key_frame(weights: Weights) -> None:
+    whole = moving(weights.family.slice_max + 100, 1)[0]
+    frames = [nothing(0), whole, whole]
+    stream = codec.encode_scene(frames, model=weights.entry.name, zoo=weights.zoo)
+    found = list(codec.decode_scene(stream, zoo=weights.zoo))
+    assert [len(gaussians) for gaussians in found] == [len(frame) for frame in frames]
 
 
 def test_without_its_last_layers_a_scene_has_as_many_gaussians(

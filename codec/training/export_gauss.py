@@ -63,6 +63,7 @@ def _slices(number: int) -> Iterator[tuple[Plan, Symbols, SliceState | None]]:
     states: list[SliceState] = []
     for frame in frames:
         slices = scene.follow(frame, states) if states else scene.key(frame)
+        assert slices is not None  # so small a scene has room
         befores: list[SliceState | None] = [*states] or [None] * len(slices)
         for symbols, before in zip(slices, befores, strict=True):
             yield Plan.parse(said), symbols, before

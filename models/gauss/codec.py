@@ -101,12 +101,8 @@ class GaussScene(AbstractScene):
         )
         return [_new(Rows(base, rest)) for base, rest in slices]
 
-    def follow(self, gaussians: Gaussians, before: Sequence[SliceState]) -> list[Symbols]:
-        """See `AbstractScene.follow`.
-
-        Raises:
-            UsageError: more Gaussians are born than slices have room for: time for a key frame.
-        """
+    def follow(self, gaussians: Gaussians, before: Sequence[SliceState]) -> list[Symbols] | None:
+        """See `AbstractScene.follow`."""
         self._check_degree(gaussians)
         old = Rows(*(np.concatenate([state[key] for state in before]) for key in Rows._fields))
         rows, order = key_rows(gaussians, self._plan)
@@ -125,6 +121,8 @@ class GaussScene(AbstractScene):
         sizes = [len(state["base"]) for state in before]
         owners = np.repeat(np.arange(len(sizes)), sizes)
         homes = _homes(born.base, old.base[lives], owners[lives], len(sizes))
+        if homes is None:
+            return None
         ends = np.cumsum([0, *sizes])
         slices: list[Symbols] = []
         for number, (first, end) in enumerate(pairwise(ends)):
@@ -188,8 +186,10 @@ def _new(rows: Rows) -> dict[str, IntArray]:
 
 def _homes(
     born: IntArray, lives: IntArray, owners: NDArray[np.intp], count: int
-) -> NDArray[np.intp]:
+) -> NDArray[np.intp] | None:
     """The slice that each new row goes to: that of the next one in Morton order, if it has room.
+
+    None if all slices together have too little.
 
     Args:
         born: `(n, WIDTH)` new rows.
@@ -205,9 +205,7 @@ def _homes(
         homes = owners[order][np.minimum(at, len(codes) - 1)]
     room = SLICE_MAX - np.bincount(owners, minlength=count)
     if room.sum() < len(born):
-        raise UsageError(
-            f"scene: {len(born)} Gaussians are born, and there is room for {room.sum()}"
-        )
+        return None
     for number in np.flatnonzero(np.bincount(homes, minlength=count) > room):
         left = np.maximum(room - np.bincount(homes, minlength=count), 0)
         excess = np.flatnonzero(homes == number)[room[number] :]

@@ -91,9 +91,7 @@ class ToyScene(AbstractScene):
             at += size
             old = np.concatenate([state["base"], state["rest"]], 1)
             found.append(self._symbols(part, resized(old, len(part))))
-        if at < len(bins):
-            raise UsageError("scene: too many births for a toy")
-        return found
+        return found if at >= len(bins) else None
 
     def traverse(self, coder, symbols, before, layers=None):
         head = coder.open("head", Method.RANGE).code(
