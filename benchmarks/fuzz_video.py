@@ -157,10 +157,16 @@ def judge(stream: bytes, number: int, symbols: str | None = None) -> str:
 
 def make_case(seed: int, number: int) -> tuple[bytes, str, str | None]:
     """Stream, mutation and the symbols that it may decode to, of case `number` of a run."""
-    draw = random.Random(f"videos/{seed}/{number}")
-    mutation = draw.choice(FORGERY if draw.random() < 0.75 else fuzz.DAMAGE)
-    chosen = draw.choice(seeds())
-    stream = mutation(draw, chosen, seeds())
+    return case_of(random.Random(f"videos/{seed}/{number}"), FORGERY, seeds())
+
+
+def case_of(
+    draw: random.Random, forgery: Sequence[Mutation], known: Sequence[Seed]
+) -> tuple[bytes, str, str | None]:
+    """A case drawn from these seeds: three of four are forged, the others damaged."""
+    mutation = draw.choice(forgery if draw.random() < 0.75 else fuzz.DAMAGE)
+    chosen = draw.choice(known)
+    stream = mutation(draw, chosen, known)
     return stream, mutation.__name__, chosen.symbols if mutation in fuzz.DAMAGE else None
 
 

@@ -640,6 +640,8 @@ def encode_clip(
     """`encode` for a video that is being read, with all that is to be known about the result."""
     if options.dictionary is not None:
         raise UsageError("dictionary: videos take none")
+    if options.lanes is not None:
+        raise UsageError("lanes: are for images")
     if options.key_every is not None:
         raise UsageError("key every: is for scenes")
     with watch.part("load"):
@@ -714,6 +716,8 @@ def encode_moments(
         raise UsageError("target: scenes take a quality")
     if options.dictionary is not None:
         raise UsageError("dictionary: scenes take none")
+    if options.lanes is not None:
+        raise UsageError("lanes: are for images")
     if not all(1 <= part < 1 << 31 for part in rate.as_integer_ratio()):
         raise UsageError(f"rate: want frames in a second, got {rate}")
     with watch.part("load"):

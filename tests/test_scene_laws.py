@@ -339,15 +339,15 @@ def test_info_counts_frames_and_gaussians(
     assert codec.info(small[:-1], zoo=weights.zoo)["frames"] == 0
 
 
-def shipped(weights: Weights) -> None:
-    if weights.zoo is not SHIPPED:
-        pytest.skip("of weights that ship")
+SHIPPED_ONLY = pytest.mark.parametrize(
+    "weights", ENTRIES, ids=lambda entry: entry.name, indirect=True
+)
 
 
+@SHIPPED_ONLY
 def test_a_stream_decodes_in_a_fresh_process_with_any_number_of_threads(
     weights: Weights, small: bytes, tmp_path: Path
 ) -> None:
-    shipped(weights)
     stream = tmp_path / "stream.bin"
     stream.write_bytes(small)
     found = []
@@ -376,10 +376,10 @@ print(*{Path(str(args[0])).name if event == "open" else event for event, args in
 """
 
 
+@SHIPPED_ONLY
 def test_decoding_opens_the_list_of_weights_and_nothing_else(
     weights: Weights, small: bytes, tmp_path: Path
 ) -> None:
-    shipped(weights)
     stream = tmp_path / "stream.bin"
     stream.write_bytes(small)
     command = [sys.executable, "-c", AUDIT, str(stream)]
@@ -387,8 +387,8 @@ def test_decoding_opens_the_list_of_weights_and_nothing_else(
     assert done.stdout.split() == ["manifest.json"]
 
 
+@SHIPPED_ONLY
 def test_loading_a_family_imports_no_other(weights: Weights) -> None:
-    shipped(weights)
     code = (
         "import sys, codec.moving; from codec.weights import SHIPPED; "
         "codec.moving.find_scene_model(sys.argv[1], SHIPPED); print(*sys.modules)"

@@ -170,6 +170,7 @@ def test_faults_have_their_exit_codes_and_leave_no_file(run, source, stream, tmp
         (2, "encode", source, out, "--key-every", 1 << 20),
         (2, "encode", source, out, "--resume"),
         (2, "encode", source, out, "--dictionary", image),
+        (2, "encode", source, out, "--lanes", 32),
         (2, "encode", source, there),
         (2, "encode", other, out),
         (2, "encode", image, out, "-m", "iscs", "--key-every", 3),

@@ -101,10 +101,11 @@ def test_what_is_no_video_exits_3_and_what_cannot_be_asked_exits_2(source, tmp_p
     assert main(["encode", str(noise), target, "-m", "nerv"]) == 3
     assert main(["encode", str(tmp_path / "none.mp4"), target, "-m", "nerv"]) == 3
     assert main(["encode", str(source), target, "-m", "nerv", "--target-psnr", "30"]) == 2
+    assert main(["encode", str(source), target, "-m", "nerv", "--lanes", "32"]) == 2
     assert main(["encode", str(source), target, "-m", "nerv", "--max-pixels", "100"]) == 6
     assert not (tmp_path / "out.bin").exists()
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert all(line.startswith("codec: ") for line in lines)
 
 
