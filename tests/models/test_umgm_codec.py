@@ -106,9 +106,9 @@ def test_codes_come_back_and_silent_tables_write_nothing() -> None:
     assert counter.bits == 0
 
 
-def test_fitted_tables_follow_counts_and_unused_codewords_are_gone() -> None:
+def test_fitted_tables_follow_counts_and_codewords_hardly_used_are_gone() -> None:
     before, books = Codebooks.freeze(tiny().rest), counted()
-    np.testing.assert_array_equal(books.sizes, [7, 7, 10])
+    np.testing.assert_array_equal(books.sizes, [7, 7, 9])  # of the last group one is counted once
     for words, size in zip((w for b in books.banks for w in b), books.sizes, strict=True):
         assert words[0].square().sum() == words[:size].square().sum(1).min()
     dropped = before.banks[0][0, 5]
