@@ -18,18 +18,6 @@ from tests.codec.toy import make_zoo
 
 
 @pytest.fixture
-def run(zoo, capsys):
-    """Run a command line in this process: its exit code, standard output and error."""
-
-    def call(*words):
-        code = cli.main([str(word) for word in words], zoo=zoo)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
 def png(tmp_path):
     path = tmp_path / "image.png"
     path.write_bytes(file_of(image_of_mode("RGB", 40, 30)))

@@ -30,16 +30,6 @@ def source(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def run(zoo, capsys):
-    def call(*words):
-        code = cli.main([str(word) for word in words], zoo=zoo)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def stream(source, zoo, tmp_path_factory):
     path = tmp_path_factory.mktemp("stream") / "out.bin"

@@ -1,11 +1,11 @@
 import json
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from codec import cli
 from codec.cameras import Camera, pack_camera
 from codec.datasets.scenes import scripted
 from codec.io.splats import write_splats
@@ -15,13 +15,8 @@ CAMERA = Camera.looking(eye=(0, -0.3, 0), at=(0, 0.2, 4), width=48, height=32, f
 
 
 @pytest.fixture
-def run(capsys):
-    def call(*words):
-        code = cli.main(["render", *(str(word) for word in words)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+def run(run):
+    return partial(run, "render")
 
 
 @pytest.fixture
