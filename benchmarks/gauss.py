@@ -38,21 +38,16 @@ from codec.io.splats import read_splats, write_splats
 from codec.models.gauss.render import render
 
 SIZE = 256, 192
-TURNS = (-0.3, 0.05, 0.35)  # of the views around the vertical, in radians
+MIDDLE, FIELD = (0.0, 0.3, 4.5), 60.0
+EYES = ((-1.3, -0.6, 0.3), (0.2, -0.6, 0.1), (1.5, -0.6, 0.35))
 
 
 def views() -> list[Camera]:
     """Cameras that look at the middle of the scene from three sides, each a little from above."""
-    K = np.array([[220.0, 0, SIZE[0] / 2], [0, 220.0, SIZE[1] / 2], [0, 0, 1]])
-    found = []
-    for turn in TURNS:
-        c, s, a, b = np.cos(turn), np.sin(turn), np.cos(0.2), np.sin(0.2)
-        rotation = np.array([[1, 0, 0], [0, a, -b], [0, b, a]]) @ [[c, 0, s], [0, 1, 0], [-s, 0, c]]
-        pose = np.eye(4)
-        pose[:3, :3] = rotation
-        pose[:3, 3] = [0, 0, 4.5] - rotation @ [0, 0.3, 4.5]
-        found.append(Camera(*SIZE, K, pose))
-    return found
+    width, height = SIZE
+    return [
+        Camera.looking(eye=eye, at=MIDDLE, width=width, height=height, field=FIELD) for eye in EYES
+    ]
 
 
 def decibels(frames: Sequence[Gaussians], found: Sequence[Gaussians]) -> float:
