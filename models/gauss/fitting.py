@@ -1,0 +1,120 @@
+"""Gaussians from pictures of several cameras, moment by moment, on the lattice of a stream.
+
+Encoder only. Knows pixels and cameras, no stream; holds the pictures of two moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.cameras import Camera
+from codec.gaussians import Gaussians
+from codec.models.gauss.following import Gating, followed_by
+from codec.models.gauss.growing import FIRST_SHARE, first_guess, grown
+from codec.models.gauss.lattice import WIDTH, Rows, gaussians_of, key_rows
+from codec.models.gauss.plan import Plan
+from codec.models.gauss.planning import planned
+
+__all__ = ["Fitting", "fit"]
+
+SETTLING = 8  # times that rows are made of what rows stand for, until they are the same
+
+
+@final
+@dataclass(frozen=True)
+class Fitting:
+    """How hard to fit.
+
+    Attributes:
+        gaussians: there may be at most.
+        degree: of the harmonics, 0 to 3.
+        steps: for the first moment, of one picture each.
+        epochs: for each later one: how often each picture is looked at.
+        gating: what decides that a Gaussian changes.
+        seed: of chance; the same gives the same.
+    """
+
+    gaussians: int = 2000
+    degree: int = 0
+    steps: int = 400
+    epochs: int = 10
+    gating: Gating = field(default_factory=Gating)
+    seed: int = 0
+
+
+def fit(
+    cameras: Sequence[Camera],
+    frames: Iterable[NDArray[np.uint8]],
+    quality: int,
+    fitting: Fitting,
+    due: Callable[[int, float], float] = lambda moment, share: share,
+) -> tuple[Plan, Iterator[Gaussians]]:
+    """The plan of a stream, and a scene that lies on its lattice, one moment for each of `frames`.
+
+    Args:
+        cameras: V of them.
+        frames: `(V, H, W, 3)` each, at least one.
+        quality: 0..100, whose steps Gaussians have.
+        fitting: how hard to fit.
+        due: is told the moment and the share of its steps that is done, and tells that of its time
+            that is gone; from 1 on the moment ends.
+
+    Raises:
+        UsageError: the cameras have no view in common.
+    """
+    generator = np.random.default_rng(fitting.seed)
+    source = iter(frames)
+    first = next(source)
+    start = first_guess(
+        cameras, first, max(1, int(FIRST_SHARE * fitting.gaussians)), fitting.degree, generator
+    )
+    key = grown(
+        start,
+        cameras,
+        first,
+        steps=fitting.steps,
+        most=fitting.gaussians,
+        generator=generator,
+        due=partial(due, 0),
+    )
+    plan = planned([key], quality)
+
+    def moments() -> Iterator[Gaussians]:
+        rows, before = _settled(key, plan), first
+        motion = np.zeros((len(rows.base), WIDTH), np.int32)
+        yield gaussians_of(rows, plan)
+        for number, now in enumerate(source, 1):
+            found = followed_by(
+                rows,
+                motion,
+                plan,
+                cameras,
+                before,
+                now,
+                epochs=fitting.epochs,
+                gating=fitting.gating,
+                generator=generator,
+                due=partial(due, number),
+            )
+            motion = found.base - rows.base
+            rows, before = found, now
+            yield gaussians_of(rows, plan)
+
+    return plan, moments()
+
+
+def _settled(key: Gaussians, plan: Plan) -> Rows:
+    """Rows that an encoder finds again in what they stand for; a few turns may stay apart."""
+    rows, _ = key_rows(key, plan)
+    for _ in range(SETTLING):
+        again, _ = key_rows(gaussians_of(rows, plan), plan)
+        if (again.base == rows.base).all():
+            break
+        rows = again
+    return rows

@@ -1,0 +1,283 @@
+"""Later moments of a scene from pictures: by how many steps of the lattice which Gaussian changes.
+
+Gates of regions and of Gaussians, learned with what they let through, keep most as it was to the
+bit; what passes is whole steps. Sources: QUEEN (Girish et al. 2024, equations 4 and 9, appendix),
+hard concrete gates (Louizos et al. 2018). Encoder only. Knows no stream.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from codec.cameras import Camera
+from codec.gaussians import COEFFICIENTS
+from codec.models.gauss.descent import Adam, apart
+from codec.models.gauss.growing import turns
+from codec.models.gauss.lattice import (
+    ALPHA,
+    CENTRE,
+    COLOUR,
+    NORMAL,
+    SCALES,
+    TWIST,
+    WIDTH,
+    Rows,
+    followed,
+    gaussians_of,
+    shifts,
+)
+from codec.models.gauss.plan import UNIT, Plan
+from codec.models.gauss.render import Cloud, draw
+from codec.models.quantize import round_ste
+
+__all__ = ["Gating", "followed_by", "realised"]
+
+REGION = 64  # Gaussians, neighbours in Morton order
+HEAT, LOW, HIGH = 0.3, -0.5, 1.01  # tau, gamma 0 and gamma 1
+SHUT = HEAT * math.log(-LOW / HIGH)
+GATE_RATE = 0.1
+# Steps of the lattice for each step of the descent.
+CENTRE_RATE, OTHER_RATE = 0.4, 0.08
+RATE_END = 0.1
+TINY = 1e-12
+
+
+@final
+@dataclass(frozen=True)
+class Gating:
+    """What decides that a Gaussian changes.
+
+    Attributes:
+        regions: whether there are gates of regions.
+        own: whether there are gates of single Gaussians.
+        sparsity: weight of the share of gates that are open.
+        rate: weight of the bits that a Gaussian costs, on average.
+    """
+
+    regions: bool = True
+    own: bool = True
+    sparsity: float = 0.01
+    rate: float = 3e-4
+
+
+def followed_by(
+    rows: Rows,
+    motion: NDArray[np.int32],
+    plan: Plan,
+    cameras: Sequence[Camera],
+    before: NDArray[np.uint8],
+    now: NDArray[np.uint8],
+    *,
+    epochs: int,
+    gating: Gating,
+    generator: np.random.Generator,
+    due: Callable[[float], float],
+) -> Rows:
+    """Rows of the next moment; those whose gates are shut are the same.
+
+    Args:
+        rows: of the moment before, in Morton order.
+        motion: `(N, WIDTH)` by how much they changed to get there.
+        plan: of the lattice.
+        cameras: V of them.
+        before: `(V, H, W, 3)` pictures of the moment before.
+        now: of this one.
+        epochs: how often each picture is looked at.
+        gating: what decides.
+        generator: of chance.
+        due: as for `grown`.
+    """
+    if not len(rows.base) or (before == now).all():
+        return rows
+    old = torch.from_numpy(np.concatenate([rows.base, rows.rest], 1)).float()
+    score, noise = _scores(realised(old, plan), cameras, before, now)
+    fit = _Fit(old, plan, score, noise, gating)
+    fit.start(torch.from_numpy(motion[:, CENTRE]).float())
+    targets = [torch.from_numpy(picture).float() / 255 for picture in now]
+    total, order = epochs * len(cameras), list[int]()
+    for number in range(total):
+        share = due(number / total)
+        if share >= 1 or not fit.is_open:
+            break
+        order = order or turns(len(cameras), generator)
+        view = order.pop()
+        numbers, cost = fit.state()
+        rgb, _, _ = draw(realised(numbers, plan), cameras[view])
+        torch.autograd.backward(apart(rgb, targets[view]) + cost)
+        fit.step(RATE_END**share)
+    return _settled(rows, fit.numbers(), plan)
+
+
+def _settled(old: Rows, numbers: NDArray[np.int32], plan: Plan) -> Rows:
+    """The rows that an encoder finds for Gaussians of these numbers."""
+    changed = (numbers != np.concatenate([old.base, old.rest], 1)).any(1)
+    base, rest = old.base.copy(), old.rest.copy()
+    moved = gaussians_of(Rows(numbers[changed, :WIDTH], numbers[changed, WIDTH:]), plan)
+    base[changed], rest[changed] = followed(moved, Rows(base[changed], rest[changed]), plan)
+    return Rows(base, rest)
+
+
+def _scores(
+    cloud: Cloud, cameras: Sequence[Camera], before: NDArray[np.uint8], now: NDArray[np.uint8]
+) -> tuple[Tensor, Tensor]:
+    """By how much pictures pull each Gaussian across the screens more than those before, `(N,)`.
+
+    And by how much those before still did.
+    """
+    cloud = Cloud(*(part.detach().requires_grad_() for part in cloud))
+    score, noise = torch.zeros(len(cloud.means)), torch.zeros(len(cloud.means))
+    for camera, x0, x1 in zip(cameras, before, now, strict=True):
+        rgb, means2d, seen = draw(cloud, camera)
+        pulls = []
+        for x in (x0, x1):
+            loss = (rgb - torch.from_numpy(x).float() / 255).square().mean()
+            (pull,) = torch.autograd.grad(loss, means2d, retain_graph=x is x0)
+            pulls.append(pull)
+        score[seen] += (pulls[1] - pulls[0]).norm(dim=1)
+        noise[seen] += pulls[0].norm(dim=1)
+    return score, noise
+
+
+@final
+class _Fit:
+    """Residuals in steps of the lattice, and what lets them through."""
+
+    def __init__(
+        self, old: Tensor, plan: Plan, score: Tensor, noise: Tensor, gating: Gating
+    ) -> None:
+        self._old, self._plan, self._gating = old, plan, gating
+        self._region = torch.arange(len(old)) // REGION
+        # Where little moves the median is what noise does to those that stay, and where all does,
+        # what the fit before has left.
+        usual = torch.minimum(score.median(), noise.median()) + TINY
+        highest = torch.zeros(int(self._region[-1]) + 1)
+        highest = highest.scatter_reduce(0, self._region, score, "amax")
+        gates = [torch.log(part / usual + TINY) + SHUT for part in (score, highest)]
+        self._adam = Adam([torch.zeros_like(old), *gates])
+        rates = torch.full((old.shape[1],), OTHER_RATE)
+        rates[CENTRE] = CENTRE_RATE
+        self._rates = rates
+
+    def start(self, motion: Tensor) -> None:
+        """Begin where Gaussians would be if they went on as they did."""
+        self._adam.leaves[0].data[:, CENTRE] = motion
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any Gaussian can still change."""
+        return bool((self._gate() > 0).any())
+
+    def _gate(self) -> Tensor:
+        _, own, regions = self._adam.leaves
+        gate = torch.ones(len(own))
+        if self._gating.own:
+            gate = gate * _hard(own)
+        if self._gating.regions:
+            gate = gate * _hard(regions)[self._region]
+        return gate
+
+    def state(self) -> tuple[Tensor, Tensor]:
+        """Numbers as they are now, `(N, 13 + R)`, and what they cost in the loss."""
+        steps, whole = self._residuals()
+        low, high = _limits(self._plan, whole)
+        numbers = (self._old + round_ste(steps) * whole).clamp(low, high)
+        _, own, regions = self._adam.leaves
+        cost = self._gating.rate * _bits(steps) / len(own)
+        for gates, used in ((own, self._gating.own), (regions, self._gating.regions)):
+            if used:
+                cost = cost + self._gating.sparsity * torch.sigmoid(gates - SHUT).mean()
+        return numbers, cost
+
+    def _residuals(self) -> tuple[Tensor, Tensor]:
+        """What passes the gates, in steps, and how large a step is; both `(N, 13 + R)`."""
+        passed = self._adam.leaves[0] * self._gate()[:, None]
+        whole = torch.ones_like(passed)
+        with torch.no_grad():
+            base = self._old[:, :WIDTH].clone()
+            base[:, SCALES] += passed[:, SCALES].round()
+            octaves = shifts(base.numpy().astype(np.int64), self._plan)
+            whole[:, :WIDTH] = torch.from_numpy(np.exp2(octaves)).float()
+        return passed / whole, whole
+
+    def step(self, decay: float) -> None:
+        """Descend."""
+        self._adam.step([self._rates * decay, GATE_RATE, GATE_RATE])
+
+    @torch.no_grad()
+    def numbers(self) -> NDArray[np.int32]:
+        """As they are now, whole."""
+        found: NDArray[np.int32] = self.state()[0].round().numpy().astype(np.int32)
+        return found
+
+
+def _hard(log_alpha: Tensor) -> Tensor:
+    """Hard concrete gates without noise, in [0, 1]."""
+    return (torch.sigmoid(log_alpha / HEAT) * (HIGH - LOW) + LOW).clamp(0, 1)
+
+
+def _bits(steps: Tensor) -> Tensor:
+    """Bits of all, about: zeros, and else a sign and a geometric size, by column.
+
+    Between whole steps it goes straight from one to the next.
+    """
+    size = steps.abs()
+    with torch.no_grad():
+        whole = size.round()
+        count, moving = len(whole), (whole > 0).sum(0)
+        rare = (moving + 1) / (count + 2)
+        more = ((whole - 1).clamp(min=0).sum(0) + 0.5) / (moving + 1)
+        theta = more / (1 + more)
+        slope = -torch.log2(theta)
+        first = (torch.log2((1 - rare) / rare) + 1 - torch.log2(1 - theta)).clamp(min=0)
+        zeros = -count * torch.log2(1 - rare)
+    each = first * size.clamp(max=1) + slope * (size - 1).clamp(min=0)
+    return each.sum() + zeros.sum()
+
+
+def _limits(plan: Plan, whole: Tensor) -> tuple[Tensor, Tensor]:
+    """What numbers may be at least and at most, `(13 + R,)`."""
+    high = torch.full((whole.shape[1],), math.inf)
+    high[NORMAL], high[ALPHA] = plan.normal, plan.opacity
+    low = -high
+    low[ALPHA] = 0
+    return low, high
+
+
+def realised(numbers: Tensor, plan: Plan) -> Cloud:
+    """What `lattice.gaussians_of` makes of rows, for numbers between the whole ones too.
+
+    Args:
+        numbers: `(N, 13 + R)`.
+        plan: of the lattice.
+    """
+    even = numbers[:, CENTRE] / plan.cells
+    far = even.sign() * torch.exp(even.abs().clamp(min=1) - 1)
+    places = torch.where(even.abs() > 1, far, even)
+    u, v = (numbers[:, NORMAL] / plan.normal).clamp(-1, 1).unbind(1)
+    z = 1 - u.abs() - v.abs()
+    fold = z.clamp(max=0)
+    x, y = (part + fold * torch.where(part < 0, -1.0, 1.0) for part in (u, v))
+    w = torch.sqrt(x * x + y * y + z * z) + z
+    flat = w < 1e-6
+    w, a, b = torch.where(flat, 0.0, w), torch.where(flat, 1.0, -y), torch.where(flat, 0.0, x)
+    half = numbers[:, TWIST] * (math.pi / 2 / plan.twist)
+    c, s = half.cos(), half.sin()
+    edge = 0.25 / plan.opacity
+    alphas = (numbers[:, ALPHA] / plan.opacity).clamp(edge, 1 - edge)
+    rest = numbers[:, WIDTH:] * (plan.rest / UNIT)
+    sh = torch.cat([numbers[:, COLOUR] * (plan.colour / UNIT), rest], 1)
+    return Cloud(
+        means=places * plan.radius + torch.tensor(plan.centre),
+        quats=torch.stack([w * c, a * c + b * s, b * c - a * s, w * s], 1),
+        scales=numbers[:, SCALES] * (plan.scale / UNIT),
+        opacities=torch.logit(alphas),
+        sh=sh.reshape(len(numbers), COEFFICIENTS[plan.degree], 3),
+    )
