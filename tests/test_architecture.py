@@ -18,7 +18,7 @@ PARTS = ("bitstream", "datasets", "entropy", "models")
 # What stands right of a part's name is all it may import of this package.
 MAY_IMPORT = {
     "bitstream": {"bitstream", "errors"},
-    "datasets": {"datasets", "errors", "gaussians", "cameras"},
+    "datasets": {"datasets", "errors", "gaussians", "cameras", "io"},
     "entropy": {"entropy", "errors"},
     "models": {"models", "entropy", "errors", "gaussians", "cameras"},
 }
