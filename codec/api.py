@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from codec.io.video import Clip, Look
     from codec.journal import Journal
     from codec.models.base import Search
-    from codec.moving import EncodedScene
+    from codec.moving import EncodedScene, SceneModel
     from codec.video import EncodedVideo, VideoRate
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "encode_moments",
     "encode_picture",
     "encode_scene",
+    "encode_source",
     "info",
     "load_model",
     "medium_of",
@@ -447,19 +448,24 @@ def encode_scene(
     model: str = "gauss",
     key_every: int | None = None,
     rate: Fraction | int = 30,
+    effort: int = 0,
+    time_limit: float | None = None,
     zoo: Zoo = SHIPPED,
 ) -> bytes:
-    """Compress a scene of Gaussians that move.
+    """Compress a scene of Gaussians that move, or fit one to videos and compress that.
 
     Args:
         frames: of the scene, all of one degree, which are gone through twice and may be read when
             they are asked for; or a file, a folder or a pattern as `frames/%04d.ply` of PLY, SPZ or
-            .splat files, as `codec.io.splats` reads them.
+            .splat files, as `codec.io.splats` reads them; or a folder of videos and cameras, as
+            `codec.datasets.multiview` reads them, of which the first is not looked at.
         quality: 0 to 100; higher is larger and better.
         model: `family` or `family/variant`; `codec models` lists them.
         key_every: frames from a key frame to the next at most, 1 to 2**16; None for 30. A frame is
             decoded from the key frame before it on.
-        rate: frames in a second, for players.
+        rate: frames in a second, for players; of videos it is 30.
+        effort: 0 to 9, how long to fit Gaussians to videos.
+        time_limit: seconds that the fit may take.
         zoo: where weights come from.
 
     Returns:
@@ -471,11 +477,16 @@ def encode_scene(
         ModelError: the weights are missing or altered.
         LimitError: a frame has more than 2**22 Gaussians.
     """
-    options = EncodeOptions(quality=quality, model=model, key_every=key_every, zoo=zoo)
+    options = EncodeOptions(
+        quality=quality,
+        model=model,
+        key_every=key_every,
+        effort=effort,
+        time_limit=time_limit,
+        zoo=zoo,
+    )
     if isinstance(frames, str | Path):
-        from codec.io.splats import SplatFiles
-
-        frames = SplatFiles(frames)
+        return encode_source(frames, options, rate=Fraction(rate), watch=Stopwatch()).stream
     if not isinstance(frames, Collection):  # an iterator would be used up by the first pass
         raise UsageError(f"frames: want a path or a collection, got {type(frames).__name__}")
     return encode_moments(frames, options, rate=Fraction(rate), watch=Stopwatch()).stream
@@ -712,19 +723,11 @@ def encode_moments(
     progress: Progress = unseen,
 ) -> EncodedScene:
     """`encode_scene` for frames that are there, with all that is to be known about the result."""
-    if (options.target_bpp, options.target_size, options.target_psnr) != (None, None, None):
-        raise UsageError("target: scenes take a quality")
-    if options.dictionary is not None:
-        raise UsageError("dictionary: scenes take none")
-    if options.lanes is not None:
-        raise UsageError("lanes: are for images")
     if not all(1 <= part < 1 << 31 for part in rate.as_integer_ratio()):
         raise UsageError(f"rate: want frames in a second, got {rate}")
-    with watch.part("load"):
-        from codec import moving
+    model, key_every = _for_scene(options, watch)
+    from codec import moving
 
-        model = moving.find_scene_model(options.model, options.zoo)
-    key_every = moving.KEY_EVERY if options.key_every is None else options.key_every
     return moving.encode_scene(
         frames,
         model,
@@ -734,6 +737,54 @@ def encode_moments(
         watch=watch,
         progress=progress,
     )
+
+
+def encode_source(
+    source: str | Path,
+    options: EncodeOptions,
+    *,
+    rate: Fraction = Fraction(30),
+    watch: Stopwatch,
+    progress: Progress = unseen,
+) -> EncodedScene:
+    """`encode_moments` for files of Gaussians; a folder of videos and cameras is fitted."""
+    from codec.datasets.multiview import is_multiview, read_multiview
+
+    if not is_multiview(source):
+        with watch.part("load"):
+            from codec.io.splats import SplatFiles
+
+            frames = SplatFiles(source)
+        return encode_moments(frames, options, rate=rate, watch=watch, progress=progress)
+    model, key_every = _for_scene(options, watch)
+    with watch.part("load"):
+        from codec import moving
+
+        views = read_multiview(source)
+    return moving.fit_scene(
+        views,
+        model,
+        options.quality,
+        key_every=key_every,
+        search=options.search(),
+        watch=watch,
+        progress=progress,
+    )
+
+
+def _for_scene(options: EncodeOptions, watch: Stopwatch) -> tuple[SceneModel, int]:
+    """The model, and frames from a key frame to the next."""
+    if (options.target_bpp, options.target_size, options.target_psnr) != (None, None, None):
+        raise UsageError("target: scenes take a quality")
+    if options.dictionary is not None:
+        raise UsageError("dictionary: scenes take none")
+    if options.lanes is not None:
+        raise UsageError("lanes: are for images")
+    with watch.part("load"):
+        from codec import moving
+
+        model = moving.find_scene_model(options.model, options.zoo)
+    return model, moving.KEY_EVERY if options.key_every is None else options.key_every
 
 
 @dataclass(frozen=True)

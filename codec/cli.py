@@ -213,13 +213,10 @@ def _encode_scene(
     arguments: argparse.Namespace, options: api.EncodeOptions, watch: Stopwatch
 ) -> None:
     with _about(arguments.input):
-        from codec.io.splats import SplatFiles
-
         with watch.part("load"):
-            frames = SplatFiles(arguments.input)
             _set_threads(arguments.threads)
         with _bar() as bar:
-            encoded = api.encode_moments(frames, options, watch=watch, progress=bar)
+            encoded = api.encode_source(arguments.input, options, watch=watch, progress=bar)
     with _about(arguments.output):
         write_whole(arguments.output, encoded.stream)
     if arguments.json:
@@ -529,7 +526,8 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("encode", help="compress an image, a video or a scene of Gaussians")
     verb.add_argument(
         "input", metavar="INPUT",
-        help="file, of a scene also a folder or pattern (a/%%04d.ply); - is standard input",
+        help="file, of a scene also a folder or pattern (a/%%04d.ply), or a folder of videos and "
+        "cameras; - is standard input",
     )  # fmt: skip
     verb.add_argument("output", metavar="OUTPUT", help="stream; - is standard output")
     verb.add_argument(

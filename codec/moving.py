@@ -8,11 +8,11 @@ A slice that is lost stays as it was until the next key frame makes all of them 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from typing import final
+from typing import TYPE_CHECKING, TypeVar, final
 
 from codec.bitstream import (
     Chunk,
@@ -34,10 +34,13 @@ from codec.engine import SymbolDigest
 from codec.entropy import Decoder, Encoder, prepare
 from codec.errors import BitstreamError, LimitError, ModelError, UsageError
 from codec.gaussians import Gaussians
-from codec.models.base import AbstractScene, AbstractSceneFamily, SliceState
+from codec.models.base import SHORT, AbstractScene, AbstractSceneFamily, Search, SliceState
 from codec.progress import Progress, Stopwatch, unseen
 from codec.registry import family_by_id, family_by_name
 from codec.weights import Entry, Zoo
+
+if TYPE_CHECKING:
+    from codec.datasets.multiview import MultiView
 
 __all__ = [
     "KEY_EVERY",
@@ -46,6 +49,7 @@ __all__ = [
     "decode_frames",
     "encode_scene",
     "find_scene_model",
+    "fit_scene",
     "scene_model_of",
     "whole_frames",
 ]
@@ -56,6 +60,9 @@ KEY_EVERY = 30
 """Frames from a key frame to the next unless told otherwise: a second of 30 frames."""
 
 MAX_GAUSSIANS = Limits().max_gaussians
+CAMERAS_MIN = 2
+
+T = TypeVar("T")
 
 
 @final
@@ -138,11 +145,67 @@ def encode_scene(
     if not frames:
         raise UsageError("scene: want one frame at least, got none")
     with watch.part("transform"):
-        plan = model.family.plan(_read(frames, watch), quality)
-        scene = model.family.scene(plan)
+        plan = model.family.plan(_parts(frames, watch, "load"), quality)
+    moments = _told(_parts(frames, watch, "load"), len(frames), progress)
+    return _encode(moments, plan, model, quality, key_every, rate, watch)
+
+
+def fit_scene(
+    views: MultiView,
+    model: SceneModel,
+    quality: int,
+    *,
+    key_every: int = KEY_EVERY,
+    search: Search = SHORT,
+    watch: Stopwatch,
+    progress: Progress = unseen,
+) -> EncodedScene:
+    """The stream of a scene that looks like videos, of which the one held out is not looked at.
+
+    Pictures of two frames are held at a time.
+
+    Args:
+        views: videos and their cameras, at least `CAMERAS_MIN` besides the one held out.
+        model: that fits and codes.
+        quality: 0 to 100.
+        key_every: as for `encode_scene`.
+        search: how hard to fit, and for how long.
+        watch: is told what takes how long.
+        progress: is told how far it has come.
+
+    Raises:
+        UsageError: there are too few cameras, or they see too little in common.
+        InputError: a file is damaged.
+    """
+    used = [number for number in range(len(views.cameras)) if number != views.held_out]
+    if len(used) < CAMERAS_MIN:
+        raise UsageError(f"cameras: want {CAMERAS_MIN} and one held out, got {len(views.cameras)}")
+    pictures = (frame[used] for frame in _parts(views, watch, "load"))
+    with watch.part("transform"):
+        plan, moments = model.family.fit(
+            [views.cameras[number] for number in used],
+            pictures,
+            views.frames,
+            quality,
+            replace(search, watch=progress),
+        )
+    fitted = _parts(moments, watch, "transform")
+    return _encode(fitted, plan, model, quality, key_every, Fraction(30), watch)
+
+
+def _encode(
+    moments: Iterable[Gaussians],
+    plan: bytes,
+    model: SceneModel,
+    quality: int,
+    key_every: int,
+    rate: Fraction,
+    watch: Stopwatch,
+) -> EncodedScene:
+    scene = model.family.scene(plan)
     after: Sequence[SliceState] = []
     most, key_bytes, chunks = 0, 0, []
-    for number, gaussians in enumerate(_read(frames, watch)):
+    for number, gaussians in enumerate(moments):
         coded = None
         if number % key_every:
             coded = _code(model, scene, number, gaussians, after, watch)
@@ -154,7 +217,6 @@ def encode_scene(
         after = coded.after
         chunks.append(Chunk(ChunkType.UNIT, coded.unit))
         most = max(most, len(scene.gaussians(coded.after)))
-        progress((number + 1) / len(frames))
     header = Header(
         family=model.family_id,
         model_id=model.entry.model_id,
@@ -171,18 +233,25 @@ def encode_scene(
         plan=plan,
     )
     chunks.append(Chunk(ChunkType.SCENE, pack_scene(said)))
-    return EncodedScene(pack(header, chunks), len(frames), most, model.entry)
+    return EncodedScene(pack(header, chunks), len(chunks) - 1, most, model.entry)
 
 
-def _read(frames: Collection[Gaussians], watch: Stopwatch) -> Iterator[Gaussians]:
-    """The frames, whose reading counts as loading."""
+def _parts(frames: Iterable[T], watch: Stopwatch, name: str) -> Iterator[T]:
+    """The frames, whose making counts as that part."""
     source = iter(frames)
     while True:
-        with watch.part("load"):
+        with watch.part(name):
             found = next(source, None)
         if found is None:
             return
         yield found
+
+
+def _told(frames: Iterable[T], count: int, progress: Progress) -> Iterator[T]:
+    """The frames; how many there were is told when the next is asked for."""
+    for number, frame in enumerate(frames, 1):
+        yield frame
+        progress(number / count)
 
 
 @final

@@ -25,7 +25,7 @@ from codec.cameras import Camera
 from codec.errors import CodecError, InputError, UsageError
 from codec.io.video import Clip, read_video
 
-__all__ = ["MultiView", "read_multiview", "write_multiview"]
+__all__ = ["MultiView", "is_multiview", "read_multiview", "write_multiview"]
 
 Reals: TypeAlias = NDArray[np.float64]
 Views: TypeAlias = NDArray[np.uint8]
@@ -73,6 +73,11 @@ class MultiView:
                         raise InputError(f"want {self.frames} frames, got {number}")
                 views.append(_smaller(picture, self.downscale))
             yield np.stack(views)
+
+
+def is_multiview(source: str | Path) -> bool:
+    """Whether a name is that of such a folder: it has poses."""
+    return (Path(source) / POSES).is_file()
 
 
 def read_multiview(folder: str | Path, *, downscale: int = 1) -> MultiView:

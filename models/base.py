@@ -23,9 +23,12 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from codec.cameras import Camera
 from codec.entropy import AbstractCoder, IntArray
 from codec.entropy.batch import AbstractBatch
 from codec.gaussians import Gaussians
@@ -315,6 +318,28 @@ class AbstractSceneFamily(ABC):
 
         Raises:
             UsageError: degrees differ, or values are too large for any step.
+        """
+
+    @abstractmethod
+    def fit(
+        self,
+        cameras: Sequence[Camera],
+        frames: Iterable[NDArray[np.uint8]],
+        count: int,
+        quality: int,
+        search: Search,
+    ) -> tuple[bytes, Iterator[Gaussians]]:
+        """A plan, and Gaussians that look like pictures, made one moment at a time; encoder only.
+
+        Args:
+            cameras: V of one size.
+            frames: `(V, H, W, 3)` each, looked at once and one at a time.
+            count: how many there are, at least one.
+            quality: 0..100.
+            search: how hard to fit, and for how long.
+
+        Raises:
+            UsageError: the cameras do not see enough in common, or the family fits nothing.
         """
 
     @abstractmethod

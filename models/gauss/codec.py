@@ -5,7 +5,7 @@ See `plan` for what a stream says once, `lattice` for what its integers mean, `s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import final
 
@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from codec.cameras import Camera
 from codec.entropy import AbstractCoder, IntArray
 from codec.errors import UsageError
 from codec.gaussians import Gaussians
-from codec.models.base import AbstractScene, AbstractSceneFamily, SliceState, Symbols
+from codec.models.base import AbstractScene, AbstractSceneFamily, Search, SliceState, Symbols
 from codec.models.gauss.lattice import (
     Rows,
     followed,
@@ -73,6 +74,23 @@ class Gauss(AbstractSceneFamily):
     def plan(self, frames: Iterable[Gaussians], quality: int) -> bytes:
         """See `AbstractSceneFamily.plan`."""
         return planned(frames, quality).pack()
+
+    def fit(
+        self,
+        cameras: Sequence[Camera],
+        frames: Iterable[NDArray[np.uint8]],
+        count: int,
+        quality: int,
+        search: Search,
+    ) -> tuple[bytes, Iterator[Gaussians]]:
+        """See `AbstractSceneFamily.fit`."""
+        from codec.models.gauss.fitting import Fitting, fit  # no decoder needs it
+
+        fitting = Fitting.of(search.effort, cameras[0].width * cameras[0].height)
+        plan, moments = fit(
+            cameras, frames, quality, fitting, fitting.clock(cameras, count, search)
+        )
+        return plan.pack(), moments
 
     def scene(self, plan: bytes) -> GaussScene:
         """See `AbstractSceneFamily.scene`."""

@@ -5,24 +5,31 @@ Encoder only. Knows pixels and cameras, no stream; holds the pictures of two mom
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codec.cameras import Camera
 from codec.gaussians import Gaussians
+from codec.models.base import Search
 from codec.models.gauss.following import Gating, followed_by
 from codec.models.gauss.growing import FIRST_SHARE, first_guess, grown
 from codec.models.gauss.lattice import WIDTH, Rows, gaussians_of, key_rows
 from codec.models.gauss.plan import Plan
-from codec.models.gauss.planning import planned
+from codec.models.gauss.planning import fineness, planned
 
 __all__ = ["Fitting", "fit"]
 
+Due: TypeAlias = Callable[[int, float], float]
+
+PIXELS = 6  # of a picture, for each Gaussian
+MOST = 1 << 17
+INSTANT = 1e-3  # seconds: less is not lent
 SETTLING = 8  # times that rows are made of what rows stand for, until they are the same
 
 
@@ -47,13 +54,40 @@ class Fitting:
     gating: Gating = field(default_factory=Gating)
     seed: int = 0
 
+    @classmethod
+    def of(cls, effort: int, pixels: int) -> Fitting:
+        """How hard an effort of 0 to 9 is, for pictures of so many pixels."""
+        return cls(
+            gaussians=min(max(pixels // PIXELS, 64), MOST),
+            steps=400 + 200 * effort,
+            epochs=8 + 2 * effort,
+        )
+
+    def clock(self, cameras: Sequence[Camera], count: int, search: Search) -> Due:
+        """What divides the time of a search among `count` moments by the steps that they take."""
+        later = self.epochs * len(cameras)
+        total = self.steps + later * (count - 1)
+        end = time.monotonic() + search.seconds
+        begun: dict[int, float] = {}
+
+        def due(moment: int, share: float) -> float:
+            now = time.monotonic()
+            since = begun.setdefault(moment, now)
+            before = self.steps + later * (moment - 1) if moment else 0
+            own = later if moment else self.steps
+            search.watch((before + share * own) / total, f"moment {moment + 1} of {count}")
+            lent = (end - since) * own / max(total - before, own)
+            return max(share, (now - since) / max(lent, INSTANT))
+
+        return due
+
 
 def fit(
     cameras: Sequence[Camera],
     frames: Iterable[NDArray[np.uint8]],
     quality: int,
     fitting: Fitting,
-    due: Callable[[int, float], float] = lambda moment, share: share,
+    due: Due = lambda moment, share: share,
 ) -> tuple[Plan, Iterator[Gaussians]]:
     """The plan of a stream, and a scene that lies on its lattice, one moment for each of `frames`.
 
@@ -84,6 +118,8 @@ def fit(
         due=partial(due, 0),
     )
     plan = planned([key], quality)
+    # Errors are about as large as steps, and so what a bit may cost.
+    gating = replace(fitting.gating, rate=fitting.gating.rate / fineness(quality))
 
     def moments() -> Iterator[Gaussians]:
         rows, before = _settled(key, plan), first
@@ -98,7 +134,7 @@ def fit(
                 before,
                 now,
                 epochs=fitting.epochs,
-                gating=fitting.gating,
+                gating=gating,
                 generator=generator,
                 due=partial(due, number),
             )

@@ -44,8 +44,9 @@ REGION = 64  # Gaussians, neighbours in Morton order
 HEAT, LOW, HIGH = 0.3, -0.5, 1.01  # tau, gamma 0 and gamma 1
 SHUT = HEAT * math.log(-LOW / HIGH)
 GATE_RATE = 0.1
-# Steps of the lattice for each step of the descent.
-CENTRE_RATE, OTHER_RATE = 0.4, 0.08
+# Steps of the lattice for each step of the descent: of the columns of a row, then of harmonics.
+RATES = (2.0, 2.0, 2.0, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0, 1.0)
+REST_RATE = 0.3
 RATE_END = 0.1
 TINY = 1e-12
 
@@ -59,13 +60,13 @@ class Gating:
         regions: whether there are gates of regions.
         own: whether there are gates of single Gaussians.
         sparsity: weight of the share of gates that are open.
-        rate: weight of the bits that a Gaussian costs, on average.
+        rate: weight of the bits that a Gaussian costs, on average; at quality 60.
     """
 
     regions: bool = True
     own: bool = True
     sparsity: float = 0.01
-    rate: float = 3e-4
+    rate: float = 1e-3
 
 
 def followed_by(
@@ -101,7 +102,6 @@ def followed_by(
     score, noise = _scores(realised(old, plan), cameras, before, now)
     fit = _Fit(old, plan, score, noise, gating)
     fit.start(torch.from_numpy(motion[:, CENTRE]).float())
-    targets = [torch.from_numpy(picture).float() / 255 for picture in now]
     total, order = epochs * len(cameras), list[int]()
     for number in range(total):
         share = due(number / total)
@@ -111,7 +111,7 @@ def followed_by(
         view = order.pop()
         numbers, cost = fit.state()
         rgb, _, _ = draw(realised(numbers, plan), cameras[view])
-        torch.autograd.backward(apart(rgb, targets[view]) + cost)
+        torch.autograd.backward(apart(rgb, torch.from_numpy(now[view]).float() / 255) + cost)
         fit.step(RATE_END**share)
     return _settled(rows, fit.numbers(), plan)
 
@@ -162,9 +162,8 @@ class _Fit:
         highest = highest.scatter_reduce(0, self._region, score, "amax")
         gates = [torch.log(part / usual + TINY) + SHUT for part in (score, highest)]
         self._adam = Adam([torch.zeros_like(old), *gates])
-        rates = torch.full((old.shape[1],), OTHER_RATE)
-        rates[CENTRE] = CENTRE_RATE
-        self._rates = rates
+        rest = [REST_RATE] * (old.shape[1] - WIDTH)
+        self._rates = torch.tensor([*RATES, *rest])
 
     def start(self, motion: Tensor) -> None:
         """Begin where Gaussians would be if they went on as they did."""

@@ -28,12 +28,13 @@ __all__ = ["FIRST_SHARE", "first_guess", "grown", "turns"]
 Reals: TypeAlias = NDArray[np.float64]
 Picture: TypeAlias = NDArray[np.uint8]
 
+PLAIN = 0.5  # of the mean change of a picture: how likely a place is where nothing changes
 DEPTHS = 48  # that are tried along a ray
 REACH = (0.25, 4.0)  # of the depth at which cameras look, where Gaussians may be
-OPACITY = -0.5  # logit to begin with
+OPACITY = -1.5  # logit to begin with
 FIRST_SHARE = 0.5  # of the Gaussians there may be, to begin with
 # Per step: centres in depths of the scene, then as attributes are stored.
-RATES = {"means": 2e-3, "quats": 1e-2, "scales": 2e-2, "opacities": 5e-2, "sh": 2e-2}
+RATES = {"means": 7e-3, "quats": 3e-2, "scales": 5e-2, "opacities": 0.1, "sh": 5e-2}
 REST_SHARE = 0.1  # of the rate of harmonics, of those after the first
 RATE_END = 0.05
 GROW_EVERY, GROW_UNTIL = 40, 0.6  # steps, and a share of all of them
@@ -75,7 +76,7 @@ def first_guess(
     for number, camera in enumerate(cameras):
         mine = np.flatnonzero(owners == number)
         fx, fy, cx, cy = camera.intrinsics
-        pixels = generator.uniform(0, (camera.width, camera.height), (len(mine), 2))
+        pixels = _drawn(smooth[number], len(mine), generator)
         rays = np.stack([(pixels[:, 0] - cx) / fx, (pixels[:, 1] - cy) / fy, np.ones(len(mine))], 1)
         rays = rays @ camera.world_to_camera[:3, :3]
         found = camera.eye + rays[:, None] * steps[:, None]  # (n, DEPTHS, 3)
@@ -119,6 +120,17 @@ def _smooth(pictures: NDArray[np.uint8]) -> Reals:
     rows = padded[:, 2:] + padded[:, 1:-1] + padded[:, :-2]
     found: Reals = (rows[:, :, 2:] + rows[:, :, 1:-1] + rows[:, :, :-2]) / 9
     return found
+
+
+def _drawn(picture: Reals, count: int, generator: np.random.Generator) -> Reals:
+    """`(count, 2)` places in a picture, more of them where it changes."""
+    across, down = (np.abs(np.gradient(picture, axis=axis)).sum(2) for axis in (1, 0))
+    weight = across + down
+    weight += PLAIN * weight.mean() + 1e-9
+    pixels = generator.choice(weight.size, count, p=(weight / weight.sum()).reshape(-1))
+    corners = np.stack([pixels % picture.shape[1], pixels // picture.shape[1]], 1)
+    places: Reals = corners + generator.uniform(0, 1, (count, 2))
+    return places
 
 
 def _at(picture: Reals, pixels: Reals) -> Reals:
@@ -173,7 +185,6 @@ def grown(
         due: is told the share of the steps that is done, and tells that of the time that is gone;
             from 1 on there are no more steps.
     """
-    targets = [torch.from_numpy(picture).float() / 255 for picture in pictures]
     depth = _depth(cameras)
     adam = Adam(cloud_of(start, torch.float32))
     moved, grow_at, order = _Motion(len(start)), GROW_EVERY, list[int]()
@@ -185,7 +196,7 @@ def grown(
         view = order.pop()
         rgb, means2d, seen = draw(Cloud(*adam.leaves), cameras[view])
         means2d.retain_grad()
-        torch.autograd.backward(apart(rgb, targets[view]))
+        torch.autograd.backward(apart(rgb, torch.from_numpy(pictures[view]).float() / 255))
         moved.add(means2d, seen)
         decay = RATE_END**share
         rest = torch.full((start.sh.shape[1], 1), RATES["sh"] * REST_SHARE * decay)

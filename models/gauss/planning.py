@@ -10,7 +10,7 @@ from codec.errors import UsageError
 from codec.gaussians import Gaussians
 from codec.models.gauss.plan import BIN_MAX, FAR, LOG_MAX, SLIMS, TWIST_UNIT, UNIT, Plan
 
-__all__ = ["planned"]
+__all__ = ["fineness", "planned"]
 
 EDGE = 2.0  # percent of the centres that are beyond the box, on each side
 SMALL = 10.0  # percent of the Gaussians that are smaller than those the lattice is made for
@@ -20,6 +20,11 @@ MIDDLE, OCTAVE = 60, 20.0  # a quality, and how much more halves all steps
 # pictures of scripted scenes: in a small Gaussian's deviation, of a logarithm, in 1 of an
 # octahedron, in half a turn, in full opacity, of the first harmonic, of the others.
 CELLS, SCALE, NORMAL, TWIST, OPACITY, COLOUR, REST = 8, 0.11, 32, 48, 64, 0.1, 0.11
+
+
+def fineness(quality: int) -> float:
+    """How much finer steps are than in the middle."""
+    return float(2.0 ** ((quality - MIDDLE) / OCTAVE))
 
 
 def planned(frames: Iterable[Gaussians], quality: int) -> Plan:
@@ -38,7 +43,7 @@ def planned(frames: Iterable[Gaussians], quality: int) -> Plan:
         most = max(most, float(np.abs(frame.sh).max()))
     if len(degrees) != 1:
         raise UsageError(f"scene: want frames of one degree, got {sorted(degrees)}")
-    fine = 2.0 ** ((quality - MIDDLE) / OCTAVE)
+    fine = fineness(quality)
     if not small:
         low, high, small = np.zeros(3), np.zeros(3), [0.0]
     scale = _whole(SCALE / fine * UNIT)

@@ -62,6 +62,9 @@ class ToyScenes(AbstractSceneFamily):
             raise UsageError(f"scene: want frames of one degree, got {sorted(degrees)}")
         return bytes([quality, *degrees])
 
+    def fit(self, cameras, frames, count, quality, search):
+        raise UsageError("scene: this family fits nothing")
+
     def scene(self, plan):
         if len(plan) != 2 or plan[0] > 100 or plan[1] >= len(COEFFICIENTS):
             raise BitstreamError("plan: want a quality and a degree")
