@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from codec.cameras import Camera
 from codec.gaussians import Gaussians
 from codec.models.base import Search
-from codec.models.gauss.following import Gating, followed_by
-from codec.models.gauss.growing import FIRST_SHARE, first_guess, grown
+from codec.models.gauss.following import Gating, followed_by, visible
+from codec.models.gauss.growing import FIRST_SHARE, detail, first_guess, grown
 from codec.models.gauss.lattice import WIDTH, Rows, gaussians_of, key_rows
 from codec.models.gauss.plan import Plan
 from codec.models.gauss.planning import fineness, planned
@@ -29,6 +29,7 @@ Due: TypeAlias = Callable[[int, float], float]
 
 PIXELS = 6  # of a picture, for each Gaussian
 MOST = 1 << 17
+ROOM = 1.25  # of the Gaussians of the first moment, for those that come later
 INSTANT = 1e-3  # seconds: less is not lent
 SETTLING = 8  # times that rows are made of what rows stand for, until they are the same
 
@@ -39,7 +40,7 @@ class Fitting:
     """How hard to fit.
 
     Attributes:
-        gaussians: there may be at most.
+        gaussians: there may be in the first moment at most, and a quarter more later.
         degree: of the harmonics, 0 to 3.
         steps: for the first moment, of one picture each.
         epochs: for each later one: how often each picture is looked at.
@@ -106,7 +107,12 @@ def fit(
     source = iter(frames)
     first = next(source)
     start = first_guess(
-        cameras, first, max(1, int(FIRST_SHARE * fitting.gaussians)), fitting.degree, generator
+        cameras,
+        first,
+        detail(first),
+        max(1, int(FIRST_SHARE * fitting.gaussians)),
+        fitting.degree,
+        generator,
     )
     key = grown(
         start,
@@ -126,20 +132,20 @@ def fit(
         motion = np.zeros((len(rows.base), WIDTH), np.int32)
         yield gaussians_of(rows, plan)
         for number, now in enumerate(source, 1):
-            found = followed_by(
+            rows, motion = followed_by(
                 rows,
                 motion,
                 plan,
                 cameras,
                 before,
                 now,
+                most=int(ROOM * fitting.gaussians),
                 epochs=fitting.epochs,
                 gating=gating,
                 generator=generator,
                 due=partial(due, number),
             )
-            motion = found.base - rows.base
-            rows, before = found, now
+            before = now
             yield gaussians_of(rows, plan)
 
     return plan, moments()
@@ -148,6 +154,8 @@ def fit(
 def _settled(key: Gaussians, plan: Plan) -> Rows:
     """Rows that an encoder finds again in what they stand for; a few turns may stay apart."""
     rows, _ = key_rows(key, plan)
+    lives = visible(rows, plan)
+    rows = Rows(rows.base[lives], rows.rest[lives])
     for _ in range(SETTLING):
         again, _ = key_rows(gaussians_of(rows, plan), plan)
         if (again.base == rows.base).all():

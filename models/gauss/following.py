@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.cameras import Camera
-from codec.gaussians import COEFFICIENTS
+from codec.gaussians import COEFFICIENTS, Gaussians
 from codec.models.gauss.descent import Adam, apart
-from codec.models.gauss.growing import turns
+from codec.models.gauss.growing import first_guess, turns
 from codec.models.gauss.lattice import (
     ALPHA,
     CENTRE,
@@ -32,13 +32,15 @@ from codec.models.gauss.lattice import (
     Rows,
     followed,
     gaussians_of,
+    key_rows,
+    morton,
     shifts,
 )
 from codec.models.gauss.plan import UNIT, Plan
 from codec.models.gauss.render import Cloud, draw
 from codec.models.quantize import round_ste
 
-__all__ = ["Gating", "followed_by", "realised"]
+__all__ = ["Gating", "followed_by", "realised", "visible"]
 
 REGION = 64  # Gaussians, neighbours in Morton order
 HEAT, LOW, HIGH = 0.3, -0.5, 1.01  # tau, gamma 0 and gamma 1
@@ -49,6 +51,9 @@ RATES = (2.0, 2.0, 2.0, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0, 1.0)
 REST_RATE = 0.3
 RATE_END = 0.1
 TINY = 1e-12
+FAINT = 0.01  # of an opacity
+WRONG = 0.1  # of light, by which a pixel is worse than before where something is new
+NEW_PIXELS = 6.0  # of a picture, for each new Gaussian
 
 
 @final
@@ -77,36 +82,43 @@ def followed_by(
     before: NDArray[np.uint8],
     now: NDArray[np.uint8],
     *,
+    most: int,
     epochs: int,
     gating: Gating,
     generator: np.random.Generator,
     due: Callable[[float], float],
-) -> Rows:
-    """Rows of the next moment; those whose gates are shut are the same.
+) -> tuple[Rows, NDArray[np.int32]]:
+    """Rows of the next moment, and by how much they have moved; those behind shut gates stay.
+
+    What is no longer visible is dropped. Where pictures are much worse half way than those before
+    were in the end, something is new, and new Gaussians come to the end of the rows.
 
     Args:
-        rows: of the moment before, in Morton order.
+        rows: of the moment before.
         motion: `(N, WIDTH)` by how much they changed to get there.
         plan: of the lattice.
         cameras: V of them.
         before: `(V, H, W, 3)` pictures of the moment before.
         now: of this one.
+        most: Gaussians there may be.
         epochs: how often each picture is looked at.
         gating: what decides.
         generator: of chance.
         due: as for `grown`.
     """
     if not len(rows.base) or (before == now).all():
-        return rows
+        return rows, np.zeros_like(rows.base)
     old = torch.from_numpy(np.concatenate([rows.base, rows.rest], 1)).float()
-    score, noise = _scores(realised(old, plan), cameras, before, now)
+    score, noise, usual = _scores(realised(old, plan), cameras, before, now)
     fit = _Fit(old, plan, score, noise, gating)
     fit.start(torch.from_numpy(motion[:, CENTRE]).float())
     total, order = epochs * len(cameras), list[int]()
     for number in range(total):
         share = due(number / total)
-        if share >= 1 or not fit.is_open:
+        if share >= 1 or (number > total // 2 and not fit.is_open):
             break
+        if number == total // 2:
+            fit.add(_births(fit, plan, cameras, now, usual, most - len(old), generator))
         order = order or turns(len(cameras), generator)
         view = order.pop()
         numbers, cost = fit.state()
@@ -116,26 +128,72 @@ def followed_by(
     return _settled(rows, fit.numbers(), plan)
 
 
-def _settled(old: Rows, numbers: NDArray[np.int32], plan: Plan) -> Rows:
-    """The rows that an encoder finds for Gaussians of these numbers."""
-    changed = (numbers != np.concatenate([old.base, old.rest], 1)).any(1)
-    base, rest = old.base.copy(), old.rest.copy()
-    moved = gaussians_of(Rows(numbers[changed, :WIDTH], numbers[changed, WIDTH:]), plan)
-    base[changed], rest[changed] = followed(moved, Rows(base[changed], rest[changed]), plan)
-    return Rows(base, rest)
+def visible(rows: Rows, plan: Plan) -> NDArray[np.bool_]:
+    """Which are not so faint that nobody sees them."""
+    found: NDArray[np.bool_] = rows.base[:, ALPHA] > FAINT * plan.opacity
+    return found
+
+
+def _settled(old: Rows, numbers: NDArray[np.int32], plan: Plan) -> tuple[Rows, NDArray[np.int32]]:
+    """The rows that an encoder finds for Gaussians of these numbers, and their motion."""
+    count = len(old.base)
+    before = np.concatenate([old.base, old.rest], 1)
+    after = numbers.copy()
+    changed = np.flatnonzero((numbers[:count] != before).any(1))
+    was = Rows(old.base[changed], old.rest[changed])
+    after[changed] = np.concatenate(followed(_gaussians(numbers[changed], plan), was, plan), 1)
+    born, _ = key_rows(_gaussians(numbers[count:], plan), plan)
+    after[count:] = np.concatenate(born, 1)
+    motion = np.zeros_like(after[:, :WIDTH])
+    motion[:count] = after[:count, :WIDTH] - old.base
+    rows = Rows(after[:, :WIDTH], after[:, WIDTH:])
+    lives = visible(rows, plan)
+    return Rows(rows.base[lives], rows.rest[lives]), motion[lives]
+
+
+def _gaussians(numbers: NDArray[np.int32], plan: Plan) -> Gaussians:
+    return gaussians_of(Rows(numbers[:, :WIDTH], numbers[:, WIDTH:]), plan)
+
+
+@torch.no_grad()
+def _births(
+    fit: _Fit,
+    plan: Plan,
+    cameras: Sequence[Camera],
+    now: NDArray[np.uint8],
+    usual: NDArray[np.float64],
+    room: int,
+    generator: np.random.Generator,
+) -> NDArray[np.int32]:
+    """Numbers of new Gaussians, `(n, 13 + R)`, where errors are far above those before."""
+    cloud = realised(fit.state()[0], plan)
+    errors = np.stack(
+        [
+            np.abs(draw(cloud, camera)[0].numpy() - picture / 255).mean(2)
+            for camera, picture in zip(cameras, now, strict=True)
+        ]
+    )
+    excess = np.where(errors - usual > WRONG, errors - usual, 0)
+    count = min(room, int((excess > 0).sum() / len(cameras) / NEW_PIXELS))
+    if count <= 0:
+        return np.zeros((0, fit.width), np.int32)
+    guess = first_guess(cameras, now, excess, count, plan.degree, generator)
+    return np.concatenate(key_rows(guess, plan)[0], 1)
 
 
 def _scores(
     cloud: Cloud, cameras: Sequence[Camera], before: NDArray[np.uint8], now: NDArray[np.uint8]
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, NDArray[np.float64]]:
     """By how much pictures pull each Gaussian across the screens more than those before, `(N,)`.
 
-    And by how much those before still did.
+    And by how much those before still did, and how far each of their pixels was off, `(V, H, W)`.
     """
+    off = []
     cloud = Cloud(*(part.detach().requires_grad_() for part in cloud))
     score, noise = torch.zeros(len(cloud.means)), torch.zeros(len(cloud.means))
     for camera, x0, x1 in zip(cameras, before, now, strict=True):
         rgb, means2d, seen = draw(cloud, camera)
+        off.append(np.abs(rgb.detach().numpy() - x0 / 255).mean(2))
         pulls = []
         for x in (x0, x1):
             loss = (rgb - torch.from_numpy(x).float() / 255).square().mean()
@@ -143,7 +201,7 @@ def _scores(
             pulls.append(pull)
         score[seen] += (pulls[1] - pulls[0]).norm(dim=1)
         noise[seen] += pulls[0].norm(dim=1)
-    return score, noise
+    return score, noise, np.stack(off)
 
 
 @final
@@ -154,11 +212,15 @@ class _Fit:
         self, old: Tensor, plan: Plan, score: Tensor, noise: Tensor, gating: Gating
     ) -> None:
         self._old, self._plan, self._gating = old, plan, gating
-        self._region = torch.arange(len(old)) // REGION
+        self._region = torch.empty(len(old), dtype=torch.long)
+        order = np.argsort(morton(old[:, CENTRE].numpy().astype(np.int64)), kind="stable")
+        self._region[torch.from_numpy(order)] = torch.arange(len(old)) // REGION
+        self._born = old[:0]
+        self._born_adam = Adam([self._born])
         # Where little moves the median is what noise does to those that stay, and where all does,
         # what the fit before has left.
         usual = torch.minimum(score.median(), noise.median()) + TINY
-        highest = torch.zeros(int(self._region[-1]) + 1)
+        highest = torch.zeros(-(-len(old) // REGION))
         highest = highest.scatter_reduce(0, self._region, score, "amax")
         gates = [torch.log(part / usual + TINY) + SHUT for part in (score, highest)]
         self._adam = Adam([torch.zeros_like(old), *gates])
@@ -172,7 +234,17 @@ class _Fit:
     @property
     def is_open(self) -> bool:
         """Whether any Gaussian can still change."""
-        return bool((self._gate() > 0).any())
+        return len(self._born) > 0 or bool((self._gate() > 0).any())
+
+    def add(self, born: NDArray[np.int32]) -> None:
+        """Let there be other Gaussians, behind no gate."""
+        self._born = torch.from_numpy(born).float()
+        self._born_adam = Adam([torch.zeros_like(self._born)])
+
+    @property
+    def width(self) -> int:
+        """13 + R."""
+        return self._old.shape[1]
 
     def _gate(self) -> Tensor:
         _, own, regions = self._adam.leaves
@@ -184,10 +256,13 @@ class _Fit:
         return gate
 
     def state(self) -> tuple[Tensor, Tensor]:
-        """Numbers as they are now, `(N, 13 + R)`, and what they cost in the loss."""
-        steps, whole = self._residuals()
-        low, high = _limits(self._plan, whole)
-        numbers = (self._old + round_ste(steps) * whole).clamp(low, high)
+        """Numbers as they are now, `(N + births, 13 + R)`, and what they cost in the loss."""
+        steps, whole = self._steps_of(self._adam.leaves[0] * self._gate()[:, None], self._old)
+        new_steps, new_whole = self._steps_of(self._born_adam.leaves[0], self._born)
+        low, high = _limits(self._plan, self.width)
+        numbers = torch.cat(
+            [self._old + round_ste(steps) * whole, self._born + round_ste(new_steps) * new_whole]
+        ).clamp(low, high)
         _, own, regions = self._adam.leaves
         cost = self._gating.rate * _bits(steps) / len(own)
         for gates, used in ((own, self._gating.own), (regions, self._gating.regions)):
@@ -195,12 +270,11 @@ class _Fit:
                 cost = cost + self._gating.sparsity * torch.sigmoid(gates - SHUT).mean()
         return numbers, cost
 
-    def _residuals(self) -> tuple[Tensor, Tensor]:
-        """What passes the gates, in steps, and how large a step is; both `(N, 13 + R)`."""
-        passed = self._adam.leaves[0] * self._gate()[:, None]
+    def _steps_of(self, passed: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
+        """What is added to numbers, in steps, and how large a step is; both `(N, 13 + R)`."""
         whole = torch.ones_like(passed)
         with torch.no_grad():
-            base = self._old[:, :WIDTH].clone()
+            base = old[:, :WIDTH].clone()
             base[:, SCALES] += passed[:, SCALES].round()
             octaves = shifts(base.numpy().astype(np.int64), self._plan)
             whole[:, :WIDTH] = torch.from_numpy(np.exp2(octaves)).float()
@@ -209,6 +283,7 @@ class _Fit:
     def step(self, decay: float) -> None:
         """Descend."""
         self._adam.step([self._rates * decay, GATE_RATE, GATE_RATE])
+        self._born_adam.step([self._rates * decay])
 
     @torch.no_grad()
     def numbers(self) -> NDArray[np.int32]:
@@ -241,9 +316,9 @@ def _bits(steps: Tensor) -> Tensor:
     return each.sum() + zeros.sum()
 
 
-def _limits(plan: Plan, whole: Tensor) -> tuple[Tensor, Tensor]:
+def _limits(plan: Plan, width: int) -> tuple[Tensor, Tensor]:
     """What numbers may be at least and at most, `(13 + R,)`."""
-    high = torch.full((whole.shape[1],), math.inf)
+    high = torch.full((width,), math.inf)
     high[NORMAL], high[ALPHA] = plan.normal, plan.opacity
     low = -high
     low[ALPHA] = 0

@@ -23,13 +23,14 @@ from codec.models.gauss.descent import Adam, apart
 from codec.models.gauss.projection import rotations
 from codec.models.gauss.render import NEAR, Cloud, cloud_of, draw
 
-__all__ = ["FIRST_SHARE", "first_guess", "grown", "turns"]
+__all__ = ["FIRST_SHARE", "detail", "first_guess", "grown", "turns"]
 
 Reals: TypeAlias = NDArray[np.float64]
 Picture: TypeAlias = NDArray[np.uint8]
 
 PLAIN = 0.5  # of the mean change of a picture: how likely a place is where nothing changes
 DEPTHS = 48  # that are tried along a ray
+WIDEST = 8  # pixels, of a Gaussian to begin with
 REACH = (0.25, 4.0)  # of the depth at which cameras look, where Gaussians may be
 OPACITY = -1.5  # logit to begin with
 FIRST_SHARE = 0.5  # of the Gaussians there may be, to begin with
@@ -51,6 +52,7 @@ def turns(cameras: int, generator: np.random.Generator) -> list[int]:
 def first_guess(
     cameras: Sequence[Camera],
     pictures: NDArray[np.uint8],
+    weights: Reals,
     count: int,
     degree: int,
     generator: np.random.Generator,
@@ -60,7 +62,8 @@ def first_guess(
     Args:
         cameras: V of one size.
         pictures: `(V, H, W, 3)`.
-        count: how many.
+        weights: `(V, H, W)` how likely a pixel is chosen; none below 0, and some above it.
+        count: how many at most: those that no depth brings into other views are left out.
         degree: of the harmonics.
         generator: of chance.
 
@@ -71,21 +74,29 @@ def first_guess(
     depth = _depth(cameras)
     near, far = (max(NEAR, depth * side) for side in REACH)
     steps = 1 / np.linspace(1 / near, 1 / far, DEPTHS)
-    owners = generator.integers(0, len(cameras), count)
-    points, tints = np.zeros((count, 3)), np.zeros((count, 3))
+    chosen = generator.choice(weights.size, count, p=(weights / weights.sum()).reshape(-1))
+    owners, y, x = np.unravel_index(chosen, weights.shape)
+    places = np.stack([x, y], 1) + generator.uniform(0, 1, (count, 2))
+    points, tints = np.full((count, 3), np.nan), np.zeros((count, 3))
+    widths = np.zeros(count)
     for number, camera in enumerate(cameras):
         mine = np.flatnonzero(owners == number)
         fx, fy, cx, cy = camera.intrinsics
-        pixels = _drawn(smooth[number], len(mine), generator)
+        pixels = places[mine]
         rays = np.stack([(pixels[:, 0] - cx) / fx, (pixels[:, 1] - cy) / fy, np.ones(len(mine))], 1)
         rays = rays @ camera.world_to_camera[:3, :3]
         found = camera.eye + rays[:, None] * steps[:, None]  # (n, DEPTHS, 3)
         tints[mine] = _at(smooth[number], pixels)
         cost = _disagreement(cameras, smooth, found, tints[mine])
-        if not np.isfinite(cost).any():
-            raise UsageError("cameras: want views that overlap")
         best = cost.argmin(1)
-        points[mine] = found[np.arange(len(mine)), best]
+        agreed = np.isfinite(cost.min(1))
+        points[mine[agreed]] = found[agreed, best[agreed]]
+        widths[mine] = WIDEST * steps[best] / fx
+    known = np.isfinite(points[:, 0])
+    if not known.any():
+        raise UsageError("cameras: want views that overlap")
+    points, tints, widths = points[known], tints[known], widths[known]
+    count = len(points)
     from scipy.spatial import cKDTree  # no decoder needs it
 
     near_ones = cKDTree(points).query(points, k=min(4, count))[0].reshape(count, -1)
@@ -95,10 +106,21 @@ def first_guess(
     return Gaussians(
         means=points.astype(np.float32),
         quats=np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
-        scales=np.tile(np.log(np.clip(gaps, 1e-4 * depth, depth))[:, None], 3).astype(np.float32),
+        scales=np.tile(np.log(np.clip(gaps, 1e-4 * depth, widths))[:, None], 3).astype(np.float32),
         opacities=np.full(count, OPACITY, np.float32),
         sh=sh,
     )
+
+
+def detail(pictures: NDArray[np.uint8]) -> Reals:
+    """`(V, H, W)` by how much pictures change from pixel to pixel, and a little everywhere."""
+    smooth = _smooth(pictures)
+    weights = np.zeros(smooth.shape[:3])
+    for axis in (1, 2):
+        if smooth.shape[axis] > 1:
+            weights += np.abs(np.gradient(smooth, axis=axis)).sum(3)
+    found: Reals = weights + PLAIN * weights.mean() + 1e-9
+    return found
 
 
 def _depth(cameras: Sequence[Camera]) -> float:
@@ -120,17 +142,6 @@ def _smooth(pictures: NDArray[np.uint8]) -> Reals:
     rows = padded[:, 2:] + padded[:, 1:-1] + padded[:, :-2]
     found: Reals = (rows[:, :, 2:] + rows[:, :, 1:-1] + rows[:, :, :-2]) / 9
     return found
-
-
-def _drawn(picture: Reals, count: int, generator: np.random.Generator) -> Reals:
-    """`(count, 2)` places in a picture, more of them where it changes."""
-    across, down = (np.abs(np.gradient(picture, axis=axis)).sum(2) for axis in (1, 0))
-    weight = across + down
-    weight += PLAIN * weight.mean() + 1e-9
-    pixels = generator.choice(weight.size, count, p=(weight / weight.sum()).reshape(-1))
-    corners = np.stack([pixels % picture.shape[1], pixels // picture.shape[1]], 1)
-    places: Reals = corners + generator.uniform(0, 1, (count, 2))
-    return places
 
 
 def _at(picture: Reals, pixels: Reals) -> Reals:
