@@ -47,6 +47,7 @@ __all__ = [
     "EncodedScene",
     "SceneModel",
     "decode_frames",
+    "encode_planned",
     "encode_scene",
     "find_scene_model",
     "fit_scene",
@@ -147,7 +148,9 @@ def encode_scene(
     with watch.part("transform"):
         plan = model.family.plan(_parts(frames, watch, "load"), quality)
     moments = _told(_parts(frames, watch, "load"), len(frames), progress)
-    return _encode(moments, plan, model, quality, key_every, rate, watch)
+    return encode_planned(
+        moments, plan, model, quality, key_every=key_every, rate=rate, watch=watch
+    )
 
 
 def fit_scene(
@@ -190,18 +193,30 @@ def fit_scene(
             replace(search, watch=progress),
         )
     fitted = _parts(moments, watch, "transform")
-    return _encode(fitted, plan, model, quality, key_every, Fraction(30), watch)
+    return encode_planned(fitted, plan, model, quality, key_every=key_every, watch=watch)
 
 
-def _encode(
+def encode_planned(
     moments: Iterable[Gaussians],
     plan: bytes,
     model: SceneModel,
     quality: int,
-    key_every: int,
-    rate: Fraction,
+    *,
+    key_every: int = KEY_EVERY,
+    rate: Fraction = Fraction(30),
     watch: Stopwatch,
 ) -> EncodedScene:
+    """`encode_scene` of what a plan was made for, gone through once.
+
+    Args:
+        moments: of the degree that the plan states.
+        plan: of the model's family.
+        model: that codes them.
+        quality: 0 to 100, which the plan was made for.
+        key_every: as for `encode_scene`.
+        rate: as for `encode_scene`.
+        watch: is told what takes how long.
+    """
     scene = model.family.scene(plan)
     after: Sequence[SliceState] = []
     most, key_bytes, chunks = 0, 0, []

@@ -78,7 +78,7 @@ class Fitting:
             own = later if moment else self.steps
             search.watch((before + share * own) / total, f"moment {moment + 1} of {count}")
             lent = (end - since) * own / max(total - before, own)
-            return max(share, (now - since) / max(lent, INSTANT))
+            return 1.0 if now >= end else max(share, (now - since) / max(lent, INSTANT))
 
         return due
 

@@ -106,7 +106,7 @@ def followed_by(
         generator: of chance.
         due: as for `grown`.
     """
-    if not len(rows.base) or (before == now).all():
+    if not len(rows.base) or (before == now).all() or due(0.0) >= 1:
         return rows, np.zeros_like(rows.base)
     old = torch.from_numpy(np.concatenate([rows.base, rows.rest], 1)).float()
     score, noise, usual = _scores(realised(old, plan), cameras, before, now)
