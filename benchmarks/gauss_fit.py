@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,7 @@ def row(
         for part in (frames[:1], frames)
     ]
     found = list(codec.decode_scene(streams[1]))
-    changed = [
-        len(after) - len(_rows(after) & _rows(before))
-        for before, after in zip(found, found[1:], strict=False)
-    ]
+    changed = [len(after) - len(_rows(after) & _rows(before)) for before, after in pairwise(found)]
     later = len(frames) - 1
     return {
         "bytes": len(streams[1]),
