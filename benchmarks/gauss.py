@@ -11,16 +11,28 @@ in front. Milliseconds are of one core, of all frames that follow a key frame.
 Peers: PLY and zstd of each frame; SPZ of each frame; PLY and zstd of the first, and then what
 changes as float32, and zstd. A scene that is scripted keeps its Gaussians' numbers, which the last
 one needs and `gauss` does not.
+
+Two more at degree 0 alone, for neither writes higher harmonics, each with one key frame, zstd at
+level 19 and a row for each setting: `fourdgs` (of the extra `bench`) as its keyframe-delta model,
+which is given the Gaussians' numbers too; and `splat4d`, a command for Linux (`pip install
+splats4d`), of `.splat` files. Both hold colours within [0, 1], which some of the scene's are not. A
+peer that is not installed is left out, and a line says so.
+
+Peers with loss are set beside the lowest quality of `gauss` that has no fewer decibels.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,14 +44,22 @@ import zstandard
 import codec
 from codec.benchmark.provenance import origin
 from codec.cameras import Camera
-from codec.datasets.scenes import scripted
-from codec.gaussians import Gaussians
+from codec.datasets.scenes import Scripted, scripted
+from codec.gaussians import FIRST_HARMONIC, Gaussians
 from codec.io.splats import read_splats, write_splats
+from codec.io.spz import logits_of
 from codec.models.gauss.render import render
 
 SIZE = 256, 192
 MIDDLE, FIELD = (0.0, 0.3, 4.5), 60.0
 EYES = ((-1.3, -0.6, 0.3), (0.2, -0.6, 0.1), (1.5, -0.6, 0.35))
+
+PROFILES = "fine", "default", "coarse"  # of fourdgs
+# Of splat4d: millimetres, levels of colours, steps of rotations, per cent of scales; its default is
+# the second.
+BOUNDS = ((1, 1, 0, 1), (2, 4, 0, 2), (4, 4, 1, 4), (10, 12, 3, 8))
+RATE = 30  # frames in a second, which both want to know
+ZSTD_LEVEL = 19
 
 
 def views() -> list[Camera]:
@@ -110,6 +130,114 @@ def residuals(frames: Sequence[Gaussians]) -> dict[str, Any]:
     return {"bytes": sum(len(zstandard.compress(part.tobytes(), 3)) for part in parts)}
 
 
+def fourdgs_rows(scene: Scripted) -> list[dict[str, Any]]:
+    """Bytes and decibels of the keyframe-delta model of `fourdgs`, for each of its profiles."""
+    try:
+        import fourdgs
+        from fourdgs.keyframe_delta_file import decode_streamed, render_at, write_sequence
+        from fourdgs.keyframe_delta_writer import KeyframeDeltaOptions, Sample
+        from fourdgs.serialization import CODEC_ZSTD
+    except ImportError as error:
+        print(f"fourdgs is left out: {error}", file=sys.stderr)
+        return []
+    duration = scene.frames / RATE
+
+    def stated(frame: Gaussians) -> Any:
+        zeros = np.zeros(len(frame), np.float32)
+        colours = 0.5 + FIRST_HARMONIC * frame.sh[:, 0]
+        alphas = 1 / (1 + np.exp(-frame.opacities))
+        return fourdgs.GaussianSet(
+            positions=frame.means,
+            scales=np.exp(frame.scales),
+            rotations=frame.quats[:, [1, 2, 3, 0]],
+            colors=np.concatenate([colours, alphas[:, None]], 1),
+            motions=np.zeros((len(frame), 3), np.float32),
+            mu_t=zeros,
+            sigma_t=zeros + 1e6,  # seconds: none fades
+            win_lo=zeros,
+            win_hi=zeros + duration,
+        )
+
+    def found(state: dict[str, Any]) -> Gaussians:
+        colours = (state["rgb"] - 0.5) / FIRST_HARMONIC
+        return Gaussians(
+            means=state["centers"].astype(np.float32),
+            quats=state["rotations"][:, [3, 0, 1, 2]].astype(np.float32),
+            scales=np.log(state["scales"]).astype(np.float32),
+            opacities=logits_of(255 * state["opacity"]),
+            sh=colours[:, None].astype(np.float32),
+        )
+
+    frames = [scene.frame(number) for number in range(scene.frames)]
+    samples = [
+        Sample(number / RATE, scene.ids(number), stated(frame))
+        for number, frame in enumerate(frames)
+    ]
+    rows = []
+    for profile in PROFILES:
+        data = write_sequence(
+            samples,
+            duration,
+            kd=KeyframeDeltaOptions(keyframe_every=scene.frames),
+            profile=profile,
+            codec=CODEC_ZSTD,
+            level=ZSTD_LEVEL,
+        )
+        decoded = decode_streamed(data)
+        states = [render_at(decoded, (number + 0.5) / RATE) for number in range(scene.frames)]
+        dB = decibels(frames, [found(state) for state in states])
+        rows.append({"profile": profile, "bytes": len(data), "decibels": dB})
+    return rows
+
+
+def splat4d_rows(frames: Sequence[Gaussians]) -> list[dict[str, Any]]:
+    """Bytes and decibels of the command `splat4d`, for each of `BOUNDS`."""
+    command = shutil.which("splat4d")
+    if command is None:
+        print("splat4d is left out: no such command", file=sys.stderr)
+        return []
+    names = "--pos-mm", "--color-levels", "--rot-steps", "--scale-pct"
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        given, coded, frame = (Path(folder) / name for name in ("given", "coded", "x.splat"))
+        given.mkdir()
+        for number, gaussians in enumerate(frames):
+            write_splats(given / f"frame_{number:04}.splat", gaussians)
+        for bounds in BOUNDS:
+            options = [str(each) for pair in zip(names, bounds, strict=True) for each in pair]
+            options += ["--gop", str(len(frames)), "--zstd-level", str(ZSTD_LEVEL)]
+            encode = [command, "encode", "-i", given, "-o", coded, *options]
+            subprocess.run(encode, check=True, capture_output=True)
+            found = []
+            for number in range(len(frames)):
+                decode = [command, "decode", coded, "--frame", str(number), "-o", frame]
+                subprocess.run(decode, check=True, capture_output=True)
+                found.append(read_splats(frame))
+            size, dB = coded.stat().st_size, decibels(frames, found)
+            rows.append({"options": " ".join(options), "bytes": size, "decibels": dB})
+    return rows
+
+
+def beside(rows: Sequence[dict[str, Any]], frames: Sequence[Gaussians]) -> None:
+    """Add to each row the lowest quality of `gauss` that has no fewer decibels, if there is one."""
+
+    @cache
+    def at(quality: int) -> dict[str, Any]:
+        stream = codec.encode_scene(frames, quality=quality)
+        dB = decibels(frames, list(codec.decode_scene(stream)))
+        return {"quality": quality, "bytes": len(stream), "decibels": dB}
+
+    for row in rows:
+        low, high = 0, 101
+        while low < high:
+            middle = (low + high) // 2  # at most 100
+            if at(middle)["decibels"] >= row["decibels"]:
+                high = middle
+            else:
+                low = middle + 1
+        row["gauss"] = at(low) if low <= 100 else None
+
+
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
@@ -125,6 +253,10 @@ def main() -> None:
         options.count, frames=options.frames, degree=options.degree, moving=options.active
     )
     frames = [scene.frame(number) for number in range(options.frames)]
+    spz = of_files(frames, "x.spz", lambda data: data)
+    fourdgs = fourdgs_rows(scene) if options.degree == 0 else []
+    splat4d = splat4d_rows(frames) if options.degree == 0 else []
+    beside([spz, *fourdgs, *splat4d], frames)
     result = {
         **origin(),
         "gaussians": options.count,
@@ -133,8 +265,10 @@ def main() -> None:
         "active": options.active,
         "gauss": [ours(frames, int(quality)) for quality in options.qualities.split(",")],
         "ply_zstd": of_files(frames, "x.ply", lambda data: zstandard.compress(data, 3)),
-        "spz": of_files(frames, "x.spz", lambda data: data),
+        "spz": spz,
         "residual_zstd": residuals(frames),
+        "fourdgs": fourdgs,
+        "splat4d": splat4d,
     }
     text = json.dumps(result, indent=1) + "\n"
     print(text)

@@ -22,6 +22,9 @@ LIBRARIES = (
     "imagecodecs",
     "pillow-heif",
     "matplotlib",
+    "zstandard",
+    "fourdgs",
+    "splats4d",
 )
 
 
