@@ -240,6 +240,13 @@ def test_time_that_is_over_ends_the_search():
         assert_same(before, after)
 
 
+def test_more_effort_is_more_of_everything_and_more_pixels_more_gaussians():
+    each = [Fitting.of(effort, 128 * 96) for effort in range(10)]
+    assert all(a.steps < b.steps and a.epochs < b.epochs for a, b in pairwise(each))
+    assert Fitting.of(0, 1).gaussians < each[0].gaussians < Fitting.of(0, 640 * 480).gaussians
+    assert Fitting.of(9, 1 << 26).gaussians <= 1 << 17
+
+
 def test_progress_goes_from_start_to_end():
     told = []
     due = QUICK.clock(CAMERAS, 2, Search(watch=lambda part, note: told.append(part)))
