@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.cameras import Camera
-from codec.gaussians import COEFFICIENTS, Gaussians
+from codec.gaussians import COEFFICIENTS
 from codec.models.gauss.descent import Adam, apart
 from codec.models.gauss.growing import first_guess, turns
 from codec.models.gauss.lattice import (
@@ -30,8 +30,6 @@ from codec.models.gauss.lattice import (
     TWIST,
     WIDTH,
     Rows,
-    followed,
-    gaussians_of,
     key_rows,
     morton,
     shifts,
@@ -51,6 +49,7 @@ RATES = (2.0, 2.0, 2.0, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0, 1.0)
 REST_RATE = 0.3
 RATE_END = 0.1
 TINY = 1e-12
+SLIGHT = 0.1  # of the pull that the fit before has left: less is no change
 FAINT = 0.01  # of an opacity
 WRONG = 0.1  # of light, by which a pixel is worse than before where something is new
 NEW_PIXELS = 6.0  # of a picture, for each new Gaussian
@@ -135,24 +134,12 @@ def visible(rows: Rows, plan: Plan) -> NDArray[np.bool_]:
 
 
 def _settled(old: Rows, numbers: NDArray[np.int32], plan: Plan) -> tuple[Rows, NDArray[np.int32]]:
-    """The rows that an encoder finds for Gaussians of these numbers, and their motion."""
-    count = len(old.base)
-    before = np.concatenate([old.base, old.rest], 1)
-    after = numbers.copy()
-    changed = np.flatnonzero((numbers[:count] != before).any(1))
-    was = Rows(old.base[changed], old.rest[changed])
-    after[changed] = np.concatenate(followed(_gaussians(numbers[changed], plan), was, plan), 1)
-    born, _ = key_rows(_gaussians(numbers[count:], plan), plan)
-    after[count:] = np.concatenate(born, 1)
-    motion = np.zeros_like(after[:, :WIDTH])
-    motion[:count] = after[:count, :WIDTH] - old.base
-    rows = Rows(after[:, :WIDTH], after[:, WIDTH:])
+    """Rows of these numbers and their motion, without those that nobody sees."""
+    motion = np.zeros_like(numbers[:, :WIDTH])
+    motion[: len(old.base)] = numbers[: len(old.base), :WIDTH] - old.base
+    rows = Rows(numbers[:, :WIDTH], numbers[:, WIDTH:])
     lives = visible(rows, plan)
     return Rows(rows.base[lives], rows.rest[lives]), motion[lives]
-
-
-def _gaussians(numbers: NDArray[np.int32], plan: Plan) -> Gaussians:
-    return gaussians_of(Rows(numbers[:, :WIDTH], numbers[:, WIDTH:]), plan)
 
 
 @torch.no_grad()
@@ -217,9 +204,10 @@ class _Fit:
         self._region[torch.from_numpy(order)] = torch.arange(len(old)) // REGION
         self._born = old[:0]
         self._born_adam = Adam([self._born])
-        # Where little moves the median is what noise does to those that stay, and where all does,
-        # what the fit before has left.
-        usual = torch.minimum(score.median(), noise.median()) + TINY
+        # Where little moves the median is what noise does to those that stay; where all does or
+        # none, it is bounded by what the fit before has left.
+        left = noise.median()
+        usual = score.median().clamp(SLIGHT * left, left) + TINY
         highest = torch.zeros(-(-len(old) // REGION))
         highest = highest.scatter_reduce(0, self._region, score, "amax")
         gates = [torch.log(part / usual + TINY) + SHUT for part in (score, highest)]

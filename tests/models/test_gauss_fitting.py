@@ -55,11 +55,11 @@ def rows_of(gaussians, plan):
     return key_rows(gaussians, plan)[0]
 
 
-def follow(gaussians, before, now, **changes):
+def follow(gaussians, before, now, moved=0, **changes):
     """Rows before, rows after and their motion, on a lattice of its own."""
     plan = planned([gaussians], 60)
     rows = rows_of(gaussians, plan)
-    still = np.zeros_like(rows.base)
+    still = np.full_like(rows.base, moved)
     options = {"most": len(gaussians), "epochs": 4, "gating": Gating(), **changes}
     found, motion = followed_by(
         rows, still, plan, CAMERAS, before, now,
@@ -152,7 +152,9 @@ def test_gates_that_nothing_opens_let_nothing_through(guess):
     # All scores are 0 but for the noise of one camera's corner, and openness is dear.
     now = PICTURES[0].copy()
     now[0, 0, 0] ^= 1
-    rows, found, motion = follow(guess, PICTURES[0], now, gating=Gating(sparsity=10.0, rate=1.0))
+    rows, found, motion = follow(
+        guess, PICTURES[0], now, moved=4000, gating=Gating(sparsity=10.0, rate=1.0)
+    )
     np.testing.assert_array_equal(found.base, rows.base)
     assert not motion.any()
 
