@@ -117,22 +117,22 @@ def main() -> None:
     fitting = Fitting.of(options.effort, width * height)
     # What is compiled at the first use counts for no row.
     row(scene, pictures[:2], replace(fitting, steps=2, epochs=1), options.quality)
-    result = {
+    result: dict[str, Any] = {
         **origin(),
         "frames": options.frames,
         "cameras": options.cameras,
         "size": options.size,
         "quality": options.quality,
         "effort": options.effort,
-        "rows": {
-            name: row(scene, pictures, replace(fitting, gating=gating), options.quality)
-            for name, gating in ROWS.items()
-        },
+        "rows": {},
     }
-    text = json.dumps(result, indent=1) + "\n"
-    print(text)
-    if options.out:
-        options.out.write_text(text)
+    for name, gating in ROWS.items():
+        result["rows"][name] = row(
+            scene, pictures, replace(fitting, gating=gating), options.quality
+        )
+        if options.out:  # minutes each: what there is, is kept
+            options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":
