@@ -1,6 +1,6 @@
 """What fitting a scene to videos costs and gives, and what each part of it is good for.
 
-    python benchmarks/gauss_fit.py [--frames 10] [--cameras 9] [--size 128x96] [--quality 60]
+    python -m benchmarks.gauss_fit [--frames 10] [--cameras 9] [--size 128x96] [--quality 60]
         [--effort 0] [--out benchmarks/results/gauss_fit.json]
 
 The scene is the ray-traced one of `codec.datasets.analytic`. Decibels are those of decoded streams
