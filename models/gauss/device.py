@@ -47,8 +47,6 @@ def draw_back(drawn: Any, to_rgb: Tensor, to_left: Tensor) -> Tensor:
     """See `host.draw_back`."""
     scene, slots, left, last, columns, counts = drawn
     flat, starts = scene[0], scene[2]
-    if len(slots) == 0:  # `segment_reduce` would divide by it
-        return torch.zeros_like(flat)
     # Rows are those of one Gaussian after another, added in order: the same bits each time.
     each = flat.new_zeros(len(slots), flat.shape[1])
     to = (to_rgb.contiguous(), to_left.contiguous())
