@@ -14,6 +14,7 @@ from tests.models.test_gauss_raster import flat
 
 # With TRITON_INTERPRET=0 the same laws run on a GPU.
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+ON_GPU = DEVICE.type == "cuda" and os.environ["TRITON_INTERPRET"] == "0"
 
 
 def with_gradients(draw, given_, width, height):
@@ -99,7 +100,7 @@ def test_where_tensors_are_says_who_draws_them():
     assert _loops(torch.device("cuda", 1)) is device
 
 
-@pytest.mark.skipif(DEVICE.type == "cpu", reason="there is no GPU")
+@pytest.mark.skipif(not ON_GPU, reason="wants a GPU and TRITON_INTERPRET=0")
 def test_tensors_on_a_gpu_are_drawn_there_and_have_the_same_bits_each_time():
     given_ = flat(2000, 100, 80, opaque=0.3)
     rgb, alpha = rasterize(*moved(given_), 100, 80)
