@@ -105,7 +105,8 @@ def bounds(flat: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
     edges = [torch.ceil(x - wide - 0.5), torch.floor(x + wide - 0.5)]
     edges += [torch.ceil(y - high - 0.5), torch.floor(y + high - 0.5)]
     found = torch.stack(edges, 1)
-    fine = flat.isfinite().all(1) & found.isfinite().all(1)
+    # The largest is not finite where any is not, and is found sooner than all are looked at.
+    fine = flat.detach().abs().amax(1).isfinite() & found.abs().amax(1).isfinite()
     fine &= (a > 0) & (determinant > 0) & (cuts >= 0) & (opacity <= 1)
     low = found.new_tensor([0, -1, 0, -1])
     high_ends = found.new_tensor([width, width - 1, height, height - 1])
