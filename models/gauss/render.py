@@ -16,8 +16,10 @@ __all__ = ["render"]
 NEAR = 0.2  # units of the scene, as INRIA's renderer has it; what is nearer is not drawn
 
 
-def render(gaussians: Gaussians, camera: Camera) -> NDArray[np.float32]:
-    """`(H, W, 3)` float32 in [0, 1] over black.
+def render(
+    gaussians: Gaussians, camera: Camera, *, device: torch.device | str = "cpu"
+) -> NDArray[np.float32]:
+    """`(H, W, 3)` float32 in [0, 1] over black, drawn on a device.
 
     Raises:
         LimitError: there are too many Gaussians too large to be held.
@@ -27,7 +29,7 @@ def render(gaussians: Gaussians, camera: Camera) -> NDArray[np.float32]:
     seen = gaussians.take(depths > NEAR)
     # Small and long Gaussians are near to no ellipse at all; double precision keeps them whole.
     means, quats, scales, opacities, sh = (
-        torch.from_numpy(array).double()
+        torch.from_numpy(array).to(device, torch.float64)
         for array in (seen.means, seen.quats, seen.scales, seen.opacities, seen.sh)
     )
     means2d, conics, ranks = project(means, quats, scales, camera)
@@ -41,4 +43,4 @@ def render(gaussians: Gaussians, camera: Camera) -> NDArray[np.float32]:
         camera.width,
         camera.height,
     )
-    return rgb.clamp(0, 1).numpy()
+    return rgb.clamp(0, 1).cpu().numpy()
