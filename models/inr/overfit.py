@@ -177,7 +177,7 @@ class _Descent:
         self._least = torch.full((batch,), math.inf, device=device)
 
     def step(self, share: float, pace: float) -> None:
-        """One step of `pace`, a share of the schedule, at `share` of it; at 1 latents are rounded."""
+        """One step at `share` of the schedule, `pace` of it long; at 1 latents are rounded."""
         decay = RATE_END + (1 - RATE_END) * (1 + math.cos(math.pi * share)) / 2
         coarser = 1 + (COARSER - 1) * min(1.0, SHORT * pace)
         for group, place in zip(self._latents.param_groups, GRIDS, strict=True):
