@@ -330,18 +330,20 @@ def _decode_scene(
 
 def _render(arguments: argparse.Namespace) -> None:
     from codec.cameras import parse_camera
+    from codec.engine import device_of
     from codec.io.picture import Picture
     from codec.io.writing import format_of, write_picture
     from codec.viewing import frame_of, view
 
     _check_output(arguments)
+    device = device_of(arguments.device)
     with _about(arguments.output):
         name = format_of(arguments.output)
     with _about(arguments.camera):
         camera = parse_camera(read_bytes(arguments.camera))
     with _about(arguments.input):
         gaussians = frame_of(arguments.input, arguments.frame, arguments.zoo)
-        levels = view(gaussians, camera, max_pixels=arguments.max_pixels)
+        levels = view(gaussians, camera, device=device, max_pixels=arguments.max_pixels)
     with _about(arguments.output):
         write_whole(arguments.output, write_picture(Picture.from_array(levels), name))
     if arguments.json:
@@ -588,6 +590,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", dest="output", required=True, metavar="FILE", help="image; - is PNG to stdout"
     )
     verb.add_argument("--frame", type=_whole, default=0, metavar="N", help="the first is 0")
+    verb.add_argument("--device", default="cpu", metavar="auto|cpu|cuda", help="that draws")
     verb.add_argument("--force", action="store_true", help="replace the output if it exists")
     _add_zoo(verb)
     _add_limit(verb)

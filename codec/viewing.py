@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from codec.api import DecodeOptions, open_scene
@@ -46,7 +47,9 @@ def frame_of(source: str | Path, number: int, zoo: Zoo = SHIPPED) -> Gaussians:
     return read_splats(files[number])
 
 
-def view(gaussians: Gaussians, camera: Camera, *, max_pixels: int) -> NDArray[np.uint8]:
+def view(
+    gaussians: Gaussians, camera: Camera, *, device: torch.device, max_pixels: int
+) -> NDArray[np.uint8]:
     """`(H, W, 3)` levels of red, green and blue.
 
     Raises:
@@ -57,4 +60,4 @@ def view(gaussians: Gaussians, camera: Camera, *, max_pixels: int) -> NDArray[np
             f"{camera.width}x{camera.height} pixels are more than {max_pixels}; "
             "--max-pixels raises it"
         )
-    return np.rint(255 * render(gaussians, camera)).astype(np.uint8)
+    return np.rint(255 * render(gaussians, camera, device=device)).astype(np.uint8)

@@ -353,6 +353,7 @@ GOLDEN = {
     "gpu-photo": (lambda: photo(96, 130), 50),
     "references": (shown, 40),
     "nudged-photo": (lambda: photo(150, 170), 70),
+    "longer-photo": (lambda: photo(150, 170), 50),
 }
 ONLY_OF = {
     "groups": "iscs",
@@ -361,6 +362,7 @@ ONLY_OF = {
     "gpu": "umgm",
     "references": "clc",
     "nudged": "inr",
+    "longer": "inr",
 }
 
 
@@ -371,7 +373,8 @@ ONLY_OF = {
         for family in IMAGE_FAMILIES
         for vector in GOLDEN
         # iscs has had weights without groups, with them, and trained further; umgm was trained anew
-        # on a GPU; the encoder of inr has come to move single integers of networks.
+        # on a GPU; the encoder of inr has come to move single integers of networks, and to remember
+        # gradients for longer.
         if ONLY_OF.get(vector.partition("-")[0], family) == family
     ],
     indirect=["name"],

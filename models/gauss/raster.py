@@ -1,21 +1,22 @@
-"""Flat Gaussians to a picture, with gradients: numba on the CPU, and a dense reference in torch.
+"""Flat Gaussians to a picture, with gradients, and a dense reference in torch.
 
+What is on a GPU is drawn there by Triton, if it is installed; all else on the CPU by numba.
 Gaussians are drawn from the nearest to the farthest, each over what is behind. Knows no scene and
 no camera.
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.errors import LimitError
 
-__all__ = ["rasterize", "rasterize_densely"]
+__all__ = ["bounds", "rasterize", "rasterize_densely", "tiles_of"]
 
 TILE = 16  # pixels, of a side
 ALPHA_MIN, ALPHA_MAX = 1 / 255, 0.99  # of one Gaussian, so that light can be traced back through it
@@ -55,7 +56,7 @@ def rasterize(
         raise ValueError(f"rasterize: want float32 or float64, got {means2d.dtype}")
     flat = torch.cat([means2d, conics, opacities[:, None], colors], 1)
     apply: Any = _Raster.apply
-    rgb, alpha = apply(flat, depths.detach(), width, height)
+    rgb, alpha = apply(flat, depths.detach(), width, height, _loops(flat.device))
     return rgb, alpha
 
 
@@ -64,67 +65,62 @@ class _Raster(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, flat: Tensor, depths: Tensor, width: int, height: int
+        ctx: Any, flat: Tensor, depths: Tensor, width: int, height: int, loops: ModuleType
     ) -> tuple[Tensor, Tensor]:
-        from codec.models.gauss import kernels
-
-        values = np.ascontiguousarray(flat.detach().cpu().numpy())
-        cuts, boxes = _bounds(values, width, height)
-        columns, rows = -(-width // TILE), -(-height // TILE)
-        wide, high = (np.diff(boxes[:, axis : axis + 2] // TILE)[:, 0] + 1 for axis in (0, 2))
-        drawn = (boxes[:, 0] <= boxes[:, 1]) & (boxes[:, 2] <= boxes[:, 3])
+        cuts, boxes = bounds(flat, width, height)
         # Before they are counted tile by tile, which alone would take hours.
-        total = int((wide.astype(np.int64) * high)[drawn].sum())
+        total = int(tiles_of(boxes).sum())
         if total > MEMBERS_MAX:
             raise LimitError(f"{total} Gaussians in tiles are more than {MEMBERS_MAX}")
-        counts = np.zeros(columns * rows, np.int64)
-        kernels.count(boxes, columns, counts)
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        order = np.argsort(depths.cpu().numpy(), kind="stable")
-        members = np.empty(starts[-1], np.int32)
-        kernels.fill(boxes, order, columns, starts[:-1].copy(), members)
-        rgb = np.empty((height, width, 3), values.dtype)
-        left = np.empty((height, width), values.dtype)
-        last = np.empty((height, width), np.int64)
-        scene = (values, cuts, boxes, starts, members, columns)
-        kernels.draw(*scene, rgb, left, last)
-        ctx.drawn = (*scene, left, last)
-        return torch.from_numpy(rgb).to(flat.device), torch.from_numpy(1 - left).to(flat.device)
+        ctx.loops = loops
+        rgb, left, ctx.drawn = loops.draw(flat.detach(), cuts, boxes, depths, width, height)
+        return rgb, 1 - left
 
     @staticmethod
     def backward(ctx: Any, *to: Tensor) -> tuple[Tensor | None, ...]:
-        from codec.models.gauss import kernels
-
-        values, members = ctx.drawn[0], ctx.drawn[4]
-        to_rgb, to_alpha = (np.ascontiguousarray(g.cpu().numpy()) for g in to)
-        each = np.zeros((len(members), values.shape[1]), values.dtype)
-        kernels.draw_back(*ctx.drawn, to_rgb, -to_alpha, each)
-        total = np.zeros_like(values)
-        kernels.gather(members, each, total)
-        return torch.from_numpy(total).to(to[0].device), None, None, None
+        to_rgb, to_alpha = to
+        return ctx.loops.draw_back(ctx.drawn, to_rgb, -to_alpha), None, None, None, None
 
 
-def _bounds(
-    values: NDArray[Any], width: int, height: int
-) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """`(N,)` exponents and `(N, 4)` boxes where a Gaussian is not too faint; see `kernels.py`."""
-    x, y, a, b, c, opacity = values[:, :6].astype(np.float64).T
-    with np.errstate(all="ignore"):  # what comes of it is not drawn
-        determinant = a * c - b * b
-        cuts = np.log(opacity / ALPHA_MIN)
-        fine = np.isfinite(values).all(1) & (a > 0) & (determinant > 0)
-        fine &= (cuts >= 0) & (opacity <= 1)
-        wide, high = (np.sqrt(2 * cuts * side / determinant) for side in (c, a))
-        edges = [np.ceil(x - wide - 0.5), np.floor(x + wide - 0.5)]
-        edges += [np.ceil(y - high - 0.5), np.floor(y + high - 0.5)]
-    fine &= np.isfinite(edges).all(0)
-    boxes = np.tile(np.array([1, 0, 1, 0], np.int32), (len(values), 1))
-    low, high_ends = (0, 0), (width - 1, height - 1)
-    for axis in (0, 1):
-        first, final = (edges[2 * axis + end][fine] for end in (0, 1))
-        boxes[fine, 2 * axis] = np.clip(first, low[axis], high_ends[axis] + 1)
-        boxes[fine, 2 * axis + 1] = np.clip(final, low[axis] - 1, high_ends[axis])
-    return np.where(fine, cuts, -1).astype(values.dtype), boxes
+def _loops(device: torch.device) -> ModuleType:
+    """Who draws what is on a device."""
+    if device.type == "cuda" and find_spec("triton"):
+        from codec.models.gauss import device as gpu
+
+        return gpu
+    from codec.models.gauss import host
+
+    return host
+
+
+def bounds(flat: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """`(N,)` exponents and `(N, 4)` int32 boxes beyond which Gaussians are too faint to count.
+
+    See `kernels.py`; what is not to be drawn has an exponent of -1 and an empty box.
+    """
+    x, y, a, b, c, opacity = flat.detach()[:, :6].double().unbind(1)
+    determinant = a * c - b * b
+    cuts = torch.log(opacity / ALPHA_MIN)
+    wide, high = (torch.sqrt(2 * cuts * side / determinant) for side in (c, a))
+    edges = [torch.ceil(x - wide - 0.5), torch.floor(x + wide - 0.5)]
+    edges += [torch.ceil(y - high - 0.5), torch.floor(y + high - 0.5)]
+    found = torch.stack(edges, 1)
+    # The largest is not finite where any is not, and is found sooner than all are looked at.
+    fine = flat.detach().abs().amax(1).isfinite() & found.abs().amax(1).isfinite()
+    fine &= (a > 0) & (determinant > 0) & (cuts >= 0) & (opacity <= 1)
+    low = found.new_tensor([0, -1, 0, -1])
+    high_ends = found.new_tensor([width, width - 1, height, height - 1])
+    empty = found.new_tensor([1, 0, 1, 0])
+    boxes = torch.where(fine[:, None], found.clamp(low, high_ends), empty)
+    return torch.where(fine, cuts, -1).to(flat.dtype), boxes.int()
+
+
+def tiles_of(boxes: Tensor) -> Tensor:
+    """`(N,)` int64, in how many tiles each of `(N, 4)` boxes is."""
+    first_column, last_column, first_row, last_row = boxes.long().unbind(1)
+    count = last_column // TILE - first_column // TILE + 1
+    count *= last_row // TILE - first_row // TILE + 1
+    return torch.where((first_column <= last_column) & (first_row <= last_row), count, 0)
 
 
 def rasterize_densely(

@@ -63,12 +63,15 @@ def draw(cloud: Cloud, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
     return rgb, means2d, seen
 
 
-def render(gaussians: Gaussians, camera: Camera) -> NDArray[np.float32]:
-    """`(H, W, 3)` float32 in [0, 1] over black.
+def render(
+    gaussians: Gaussians, camera: Camera, *, device: torch.device | str = "cpu"
+) -> NDArray[np.float32]:
+    """`(H, W, 3)` float32 in [0, 1] over black, drawn on a device.
 
     Raises:
         LimitError: there are too many Gaussians too large to be held.
     """
     # Small and long Gaussians are near to no ellipse at all; double precision keeps them whole.
-    rgb, _, _ = draw(cloud_of(gaussians, torch.float64), camera)
-    return rgb.clamp(0, 1).numpy()
+    cloud = cloud_of(gaussians, torch.float64)
+    rgb, _, _ = draw(Cloud(*(part.to(device) for part in cloud)), camera)
+    return rgb.clamp(0, 1).cpu().numpy()

@@ -25,8 +25,10 @@ from codec.models.replay import Replay
 __all__ = ["Fit", "Report", "overfit"]
 
 RATE_LATENTS, RATE_NETWORKS = 0.16, 2e-2  # per step, in quantisation steps and as weights
-COARSER = 1.3  # times as fast go the latents of each coarser level
-BETAS = (0.6, 0.8)  # Adam's, of latents: their first gradients are soon misleading
+COARSER = 1.3  # times as fast go the latents of each coarser level, in fits that are short:
+SHORT = 120  # steps; the longer a fit, the more alike the levels
+BETA = 0.6  # Adam's, of gradients of latents, which soon mislead
+FORGOTTEN = 12  # times in a fit, squares of gradients are: averages of fewer favour zeros
 RAMP = 0.5  # of the time, until networks go at full speed: latents must first fit the prior
 RATE_END = 1e-3  # of either, at the end
 RATE_ROUNDED = 1e-2  # of the networks' after that
@@ -101,9 +103,9 @@ def overfit(
     Returns:
         The best of the states that were looked at, of every picture by itself.
     """
-    fit = _Descent(x, lmbda, start, seed=seed, shared=shared, learn=learn)
     if interrupted is not None and interrupted.is_set():
         iterations = min(iterations, HURRIED)
+    fit = _Descent(x, lmbda, start, seed=seed, shared=shared, learn=learn)
     started = time.monotonic()
     share, steps = 0.0, 0
     for number in range(iterations):
@@ -113,7 +115,8 @@ def overfit(
                 break
             if number % CHECK_STEPS == 0:
                 watch(fit.check(share))
-            fit.step(min(1.0, share / (1 - ROUNDED)))
+            pace = share / number if number else 1 / iterations
+            fit.step(min(1.0, share / (1 - ROUNDED)), pace)
             if learn and number % TURN_STEPS == 0:
                 fit.networks.turn()
             steps += 1
@@ -159,7 +162,7 @@ class _Descent:
         self._rate_networks, self._temperature, self._spread = zeros
         on_gpu = device.type == "cuda"
         groups = [{"params": [grid], "lr": torch.zeros((), device=device)} for grid in self._grids]
-        self._latents = torch.optim.Adam(groups, betas=BETAS, fused=True, capturable=on_gpu)
+        self._latents = torch.optim.Adam(groups, fused=True, capturable=on_gpu)
         self.networks = Soap(list(self._parameters.values()), self._rate_networks)
         self._quick = network if on_gpu else fused
         self._costs = torch.compile(_costs, dynamic=False) if on_gpu else _costs
@@ -173,11 +176,13 @@ class _Descent:
         )
         self._least = torch.full((batch,), math.inf, device=device)
 
-    def step(self, share: float) -> None:
-        """One step at `share` of the schedule; at 1 latents are rounded."""
+    def step(self, share: float, pace: float) -> None:
+        """One step at `share` of the schedule, `pace` of it long; at 1 latents are rounded."""
         decay = RATE_END + (1 - RATE_END) * (1 + math.cos(math.pi * share)) / 2
+        coarser = 1 + (COARSER - 1) * min(1.0, SHORT * pace)
         for group, place in zip(self._latents.param_groups, GRIDS, strict=True):
-            group["lr"].fill_(RATE_LATENTS * decay * COARSER**place.level)
+            group["lr"].fill_(RATE_LATENTS * decay * coarser**place.level)
+            group["betas"] = (BETA, max(BETA, 1 - FORGOTTEN * pace))  # a CUDA graph keeps its first
         decay_networks = decay * min(1.0, share / RAMP) if share < 1 else RATE_ROUNDED
         self._rate_networks.fill_(RATE_NETWORKS * decay_networks)
         if share == 1:

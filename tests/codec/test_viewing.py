@@ -63,6 +63,8 @@ def test_faults_have_their_exit_codes_and_leave_no_file(run, scene, tmp_path, mo
         (2, frame, ()),
         (2, frame, ("--camera", camera, "--frame", -1)),
         (2, frame, ("--camera", camera, "--frame", 1)),
+        (2, frame, ("--camera", camera, "--device", "abacus")),
+        (2, frame, ("--camera", camera, "--device", "cuda:99")),
         (2, frame, ("--camera", camera, "--out", tmp_path / "a.mp3")),
         (2, frame, ("--camera", camera, "--out", camera)),
         (3, tmp_path / "none.ply", ("--camera", camera)),

@@ -88,6 +88,21 @@ def test_a_fit_ends_with_its_seconds():
     assert reports[-1].share == 1
 
 
+@pytest.mark.parametrize("limit", [{"steps": 120}, {"steps": 10**9, "seconds": 0.5}])
+def test_squares_of_gradients_are_forgotten_as_often_in_any_fit(monkeypatch, limit):
+    remembered = []
+
+    class Watched(torch.optim.Adam):
+        def step(self):
+            remembered.append(self.param_groups[0]["betas"][1])
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
+    _, reports = fitted(picture(), **limit)
+    assert reports[-1].share == 1
+    assert remembered[-1] == pytest.approx(max(0.6, 1 - 12 / (len(remembered) / 0.95)), abs=0.03)
+
+
 def interrupting(report):
     if report.share < 1:
         raise KeyboardInterrupt
