@@ -477,22 +477,22 @@ def _multiply(weight, x, out):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _correlate(y, x, weight):  # type: ignore[no-untyped-def]
-    """Add `y` `(O, BLOCK)` times the transpose of `x` `(I, BLOCK)` to `weight`, as `_multiply`."""
-    for o in range(0, weight.shape[0], 4):
-        u = y[o * BLOCK : (o + 4) * BLOCK]
+    """Add `y` `(O, BLOCK)` times the transpose of `x` `(I, BLOCK)` to `weight`, as `_multiply`.
+
+    Two rows at a time: what four of them add up would not fit the 16 registers of AVX2.
+    """
+    for o in range(0, weight.shape[0], 2):
+        u = y[o * BLOCK : (o + 2) * BLOCK]
         for i in range(0, weight.shape[1], 4):
             v = x[i * BLOCK : (i + 4) * BLOCK]
             a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = ZERO
-            c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = ZERO
             for n in range(BLOCK):
                 v0, v1, v2, v3 = v[n], v[BLOCK + n], v[2 * BLOCK + n], v[3 * BLOCK + n]
-                u0, u1, u2, u3 = u[n], u[BLOCK + n], u[2 * BLOCK + n], u[3 * BLOCK + n]
+                u0, u1 = u[n], u[BLOCK + n]
                 a0, a1, a2, a3 = a0 + u0 * v0, a1 + u0 * v1, a2 + u0 * v2, a3 + u0 * v3
                 b0, b1, b2, b3 = b0 + u1 * v0, b1 + u1 * v1, b2 + u1 * v2, b3 + u1 * v3
-                c0, c1, c2, c3 = c0 + u2 * v0, c1 + u2 * v1, c2 + u2 * v2, c3 + u2 * v3
-                d0, d1, d2, d3 = d0 + u3 * v0, d1 + u3 * v1, d2 + u3 * v2, d3 + u3 * v3
-            found = ((a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3))
-            for row in range(4):
+            found = ((a0, a1, a2, a3), (b0, b1, b2, b3))
+            for row in range(2):
                 for column in range(4):
                     weight[o + row, i + column] += found[row][column]
 
