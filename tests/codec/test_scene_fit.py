@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 import codec
+from codec.api import EncodeOptions, encode_source
 from codec.datasets.analytic import analytic
 from codec.datasets.multiview import read_multiview, write_multiview
 from codec.models.gauss.fitting import Fitting
 from codec.models.gauss.render import render
+from codec.progress import Stopwatch
 from codec.weights import SHIPPED
 from tests.codec.toy_scene import make_scene_zoo
 
@@ -81,6 +83,21 @@ def test_the_search_ends_when_its_time_is_over(folder):
     short = codec.encode_scene(folder, quality=70, time_limit=1e-3)
     first, last = codec.decode_scene(short)
     np.testing.assert_array_equal(first.means, last.means)
+
+
+def test_progress_is_told_from_the_first_step_to_the_last_moment(folder):
+    told = []
+    encode_source(
+        folder,
+        EncodeOptions(quality=70, model="gauss"),
+        watch=Stopwatch(),
+        progress=lambda share, note="": told.append((share, note)),
+    )
+    shares = [share for share, _ in told]
+    assert shares[0] == 0
+    assert shares == sorted(shares)
+    assert 0.9 < shares[-1] <= 1
+    assert told[-1][1] == f"moment {FRAMES} of {FRAMES}"
 
 
 def test_effort_is_heard(folder, stream):
