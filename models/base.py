@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
 from typing import TypeAlias
@@ -46,6 +47,7 @@ __all__ = [
     "SliceState",
     "Symbols",
     "TileGeometry",
+    "ended_by",
 ]
 
 Symbols: TypeAlias = Mapping[str, IntArray]
@@ -108,6 +110,17 @@ class Search:
 
 
 SHORT = Search()
+
+
+@contextmanager
+def ended_by(interrupted: Event | None) -> Iterator[None]:
+    """Ctrl-C ends what is inside, and nothing more, if there is an event to set; see `Search`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if interrupted is None:
+            raise
+        interrupted.set()
 
 
 class AbstractFamily(ABC):

@@ -87,9 +87,8 @@ class Gauss(AbstractSceneFamily):
         from codec.models.gauss.fitting import Fitting, fit  # no decoder needs it
 
         fitting = Fitting.of(search.effort, cameras[0].width * cameras[0].height)
-        plan, moments = fit(
-            cameras, frames, quality, fitting, fitting.clock(cameras, count, search)
-        )
+        due = fitting.clock(cameras, count, search)
+        plan, moments = fit(cameras, frames, quality, fitting, due, search.interrupted)
         return plan.pack(), moments
 
     def scene(self, plan: bytes) -> GaussScene:

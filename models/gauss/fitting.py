@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Event
 from typing import TypeAlias, final
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from codec.cameras import Camera
 from codec.gaussians import Gaussians
-from codec.models.base import Search
+from codec.models.base import Search, ended_by
 from codec.models.gauss.following import Gating, followed_by, visible
 from codec.models.gauss.growing import FIRST_SHARE, detail, first_guess, grown
 from codec.models.gauss.lattice import WIDTH, Rows, gaussians_of, key_rows
@@ -78,7 +79,8 @@ class Fitting:
             own = later if moment else self.steps
             search.watch((before + share * own) / total, f"moment {moment + 1} of {count}")
             lent = (end - since) * own / max(total - before, own)
-            return 1.0 if now >= end else max(share, (now - since) / max(lent, INSTANT))
+            stopped = search.interrupted is not None and search.interrupted.is_set()
+            return 1.0 if stopped or now >= end else max(share, (now - since) / max(lent, INSTANT))
 
         return due
 
@@ -89,6 +91,7 @@ def fit(
     quality: int,
     fitting: Fitting,
     due: Due = lambda moment, share: share,
+    interrupted: Event | None = None,
 ) -> tuple[Plan, Iterator[Gaussians]]:
     """The plan of a stream, and a scene that lies on its lattice, one moment for each of `frames`.
 
@@ -99,6 +102,7 @@ def fit(
         fitting: how hard to fit.
         due: is told the moment and the share of its steps that is done, and tells that of its time
             that is gone; from 1 on the moment ends.
+        interrupted: see `Search`; moments to come are those that `due` ends at once.
 
     Raises:
         UsageError: the cameras have no view in common.
@@ -122,6 +126,7 @@ def fit(
         most=fitting.gaussians,
         generator=generator,
         due=partial(due, 0),
+        interrupted=interrupted,
     )
     plan = planned([key], quality)
     # Errors are about as large as steps, and so what a bit may cost.
@@ -132,19 +137,20 @@ def fit(
         motion = np.zeros((len(rows.base), WIDTH), np.int32)
         yield gaussians_of(rows, plan)
         for number, now in enumerate(source, 1):
-            rows, motion = followed_by(
-                rows,
-                motion,
-                plan,
-                cameras,
-                before,
-                now,
-                most=int(ROOM * fitting.gaussians),
-                epochs=fitting.epochs,
-                gating=gating,
-                generator=generator,
-                due=partial(due, number),
-            )
+            with ended_by(interrupted):  # a moment in the making is then left as it was
+                rows, motion = followed_by(
+                    rows,
+                    motion,
+                    plan,
+                    cameras,
+                    before,
+                    now,
+                    most=int(ROOM * fitting.gaussians),
+                    epochs=fitting.epochs,
+                    gating=gating,
+                    generator=generator,
+                    due=partial(due, number),
+                )
             before = now
             yield gaussians_of(rows, plan)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from threading import Event
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 from codec.cameras import Camera
 from codec.errors import UsageError
 from codec.gaussians import COEFFICIENTS, FIRST_HARMONIC, Gaussians
+from codec.models.base import ended_by
 from codec.models.gauss.descent import Adam, apart
 from codec.models.gauss.projection import rotations
 from codec.models.gauss.render import NEAR, Cloud, cloud_of, draw
@@ -183,6 +185,7 @@ def grown(
     most: int,
     generator: np.random.Generator,
     due: Callable[[float], float],
+    interrupted: Event | None = None,
 ) -> Gaussians:
     """Gaussians fitted to pictures of one moment.
 
@@ -195,28 +198,30 @@ def grown(
         generator: of chance.
         due: is told the share of the steps that is done, and tells that of the time that is gone;
             from 1 on there are no more steps.
+        interrupted: see `Search`.
     """
     depth = _depth(cameras)
     adam = Adam(cloud_of(start, torch.float32))
     moved, grow_at, order = _Motion(len(start)), GROW_EVERY, list[int]()
-    for number in range(steps):
-        share = due(number / steps)
-        if share >= 1:
-            break
-        order = order or turns(len(cameras), generator)
-        view = order.pop()
-        rgb, means2d, seen = draw(Cloud(*adam.leaves), cameras[view])
-        means2d.retain_grad()
-        torch.autograd.backward(apart(rgb, torch.from_numpy(pictures[view]).float() / 255))
-        moved.add(means2d, seen)
-        decay = RATE_END**share
-        rest = torch.full((start.sh.shape[1], 1), RATES["sh"] * REST_SHARE * decay)
-        rest[0] /= REST_SHARE
-        rates = [rate * decay for rate in RATES.values()]
-        adam.step([rates[0] * depth, *rates[1:4], rest])
-        if number + 1 == grow_at and share < GROW_UNTIL:
-            _change(adam, moved.mean(), most, generator)
-            moved, grow_at = _Motion(len(adam.leaves[0])), grow_at + GROW_EVERY
+    with ended_by(interrupted):
+        for number in range(steps):
+            share = due(number / steps)
+            if share >= 1:
+                break
+            order = order or turns(len(cameras), generator)
+            view = order.pop()
+            rgb, means2d, seen = draw(Cloud(*adam.leaves), cameras[view])
+            means2d.retain_grad()
+            torch.autograd.backward(apart(rgb, torch.from_numpy(pictures[view]).float() / 255))
+            moved.add(means2d, seen)
+            decay = RATE_END**share
+            rest = torch.full((start.sh.shape[1], 1), RATES["sh"] * REST_SHARE * decay)
+            rest[0] /= REST_SHARE
+            rates = [rate * decay for rate in RATES.values()]
+            adam.step([rates[0] * depth, *rates[1:4], rest])
+            if number + 1 == grow_at and share < GROW_UNTIL:
+                _change(adam, moved.mean(), most, generator)
+                moved, grow_at = _Motion(len(adam.leaves[0])), grow_at + GROW_EVERY
     kept = adam.leaves[3].detach() > FAINT
     return _gaussians(Cloud(*(leaf.detach()[kept] for leaf in adam.leaves)))
 

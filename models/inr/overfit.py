@@ -17,6 +17,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from codec.models.base import ended_by
 from codec.models.inr import fused, network
 from codec.models.inr.layout import GRIDS, HYPER_LEVELS, grid_sizes
 from codec.models.inr.soap import Soap
@@ -107,9 +108,9 @@ def overfit(
         iterations = min(iterations, HURRIED)
     fit = _Descent(x, lmbda, start, seed=seed, shared=shared, learn=learn)
     started = time.monotonic()
-    share, steps = 0.0, 0
-    for number in range(iterations):
-        try:
+    steps = 0
+    with ended_by(interrupted):
+        for number in range(iterations):
             share = max(number / iterations, (time.monotonic() - started) / seconds)
             if share >= 1:
                 break
@@ -120,11 +121,6 @@ def overfit(
             if learn and number % TURN_STEPS == 0:
                 fit.networks.turn()
             steps += 1
-        except KeyboardInterrupt:
-            if interrupted is None:
-                raise
-            interrupted.set()
-            break
     watch(fit.check(1.0))
     return replace(fit.best, steps=steps)
 

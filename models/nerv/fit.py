@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from codec.entropy import IntArray
-from codec.models.base import Search
+from codec.models.base import Search, ended_by
 from codec.models.nerv.layout import Layout
 from codec.models.nerv.network import draw, encoded_times, fresh
 from codec.models.nerv.syntax import OCTAVE, UNIT_STEP, Group
@@ -53,8 +53,8 @@ def fit(x: Tensor, layout: Layout, bits: float, iterations: int, search: Search)
     if search.interrupted is not None and search.interrupted.is_set():
         iterations = min(iterations, SAID_STEPS)
     started = time.monotonic()
-    for number in range(iterations):
-        try:
+    with ended_by(search.interrupted):
+        for number in range(iterations):
             passed = (time.monotonic() - started) / max(search.seconds, INSTANT)
             share = max(number / iterations, passed)
             if share >= 1:
@@ -63,11 +63,6 @@ def fit(x: Tensor, layout: Layout, bits: float, iterations: int, search: Search)
             if number % SAID_STEPS == SAID_STEPS - 1:
                 descent.look()
                 search.watch(share, descent.note)
-        except KeyboardInterrupt:
-            if search.interrupted is None:
-                raise
-            search.interrupted.set()
-            break
     descent.look()
     return descent.group()
 

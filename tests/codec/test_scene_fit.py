@@ -100,6 +100,33 @@ def test_progress_is_told_from_the_first_step_to_the_last_moment(folder):
     assert told[-1][1] == f"moment {FRAMES} of {FRAMES}"
 
 
+@pytest.mark.parametrize("at", [0.2, 0.95])  # in the first moment, and in the second
+def test_an_interrupt_ends_the_search_with_what_it_has(folder, stream, at):
+    def progress(share, note=""):
+        if share > at and not told:
+            told.append(share)
+            raise KeyboardInterrupt
+
+    told = []
+    options = EncodeOptions(quality=70, model="gauss", take_interrupt=True)
+    made = encode_source(folder, options, watch=Stopwatch(), progress=progress).stream
+    first, last = codec.decode_scene(made)
+    whole = next(codec.decode_scene(stream))
+    assert np.array_equal(first.means, whole.means) == (at > 0.5)
+    assert len(first)
+    if at < 0.5:
+        np.testing.assert_array_equal(first.means, last.means)
+
+
+def test_an_interrupt_that_nobody_takes_goes_through(folder):
+    def progress(share, note=""):
+        raise KeyboardInterrupt
+
+    options = EncodeOptions(quality=70, model="gauss")
+    with pytest.raises(KeyboardInterrupt):
+        encode_source(folder, options, watch=Stopwatch(), progress=progress)
+
+
 def test_effort_is_heard(folder, stream):
     assert codec.encode_scene(folder, quality=70, effort=1) != stream
 
