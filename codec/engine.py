@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -453,9 +452,9 @@ def _decode_tiles(
 
     def together(own: TileGeometry, payloads: Sequence[Mapping[str, bytes]]) -> Tensor | None:
         with watch.part("entropy"):
-            from codec.entropy.device import DeviceDecoder
+            from codec.entropy.device import DeviceDecoder, has_triton
 
-            kernel = len(payloads) >= KERNEL_PICTURES and _has_triton()
+            kernel = len(payloads) >= KERNEL_PICTURES and has_triton()
             decoder = DeviceDecoder(payloads, model.device, kernel=kernel)
             symbols = family.traverse_batch(decoder, own)
             if symbols is None:
@@ -491,17 +490,6 @@ def _decode_tiles(
         yield tile
         done = tile[0].top + tile[0].height - window.top
         progress(min(1.0, done / window.height))
-
-
-@lru_cache(maxsize=1)
-def _has_triton() -> bool:
-    """Whether a GPU can decode symbols; said once if not."""
-    try:
-        import triton  # noqa: F401
-    except ImportError:
-        warnings.warn("there is no Triton here: the CPU decodes all symbols", stacklevel=1)
-        return False
-    return True
 
 
 def _check_layers(layers: int | None, model: Model) -> None:

@@ -7,9 +7,11 @@ which torch for CUDA brings along.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, final
 
@@ -27,7 +29,18 @@ from codec.entropy.stream import AbstractReader
 from codec.entropy.tables import IntArray, Tables
 from codec.errors import BitstreamError
 
-__all__ = ["DeviceDecoder", "RansBatch"]
+__all__ = ["DeviceDecoder", "RansBatch", "has_triton"]
+
+logger = logging.getLogger(__name__)
+
+
+@lru_cache(maxsize=1)
+def has_triton() -> bool:
+    """Whether kernels for a GPU can run; said once if not."""
+    if find_spec("triton"):
+        return True
+    logger.warning("there is no Triton here: the CPU does what a GPU would")
+    return False
 
 
 @final

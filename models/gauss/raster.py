@@ -7,7 +7,6 @@ no camera.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -84,10 +83,13 @@ class _Raster(torch.autograd.Function):
 
 def _loops(device: torch.device) -> ModuleType:
     """Who draws what is on a device."""
-    if device.type == "cuda" and find_spec("triton"):
-        from codec.models.gauss import device as gpu
+    if device.type == "cuda":
+        from codec.entropy.device import has_triton
 
-        return gpu
+        if has_triton():
+            from codec.models.gauss import device as gpu
+
+            return gpu
     from codec.models.gauss import host
 
     return host

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec.entropy import Decoder, Method
-from codec.entropy.device import RansBatch
+from codec.entropy.device import RansBatch, has_triton
 from codec.entropy.rans import _encoded
 from codec.errors import BitstreamError
 from tests.entropy import reference
@@ -204,6 +204,19 @@ def test_the_kernels_compile_for_a_gpu_where_there_is_none(tmp_path):
     environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", COMPILE], cwd=root, env=environment, check=True)
+
+
+def test_that_there_is_no_triton_is_said_once(monkeypatch, caplog):
+    has_triton.cache_clear()
+    monkeypatch.setattr("codec.entropy.device.find_spec", lambda name: None)
+    try:
+        assert [has_triton(), has_triton()] == [False, False]
+        assert [record.name for record in caplog.records] == ["codec.entropy.device"]
+        assert "no Triton" in caplog.text
+    finally:
+        has_triton.cache_clear()
+    monkeypatch.undo()
+    assert has_triton()
 
 
 def test_importing_the_package_loads_no_triton():
