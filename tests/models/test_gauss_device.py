@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from codec.models.gauss import device, host
-from codec.models.gauss.raster import _loops, _Raster, rasterize, rasterize_densely
-from tests.models.test_gauss_raster import flat
+from codec.models.gauss.raster import _loops, _Raster, rasterize_densely
+from tests.models.test_gauss_raster import assert_nearest_in_front, flat
 
 # With TRITON_INTERPRET=0 the same laws run on a GPU.
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -76,15 +76,7 @@ def test_tiles_of_many_are_drawn_until_they_are_dark(opaque):
 
 
 def test_the_nearest_is_in_front_and_of_equals_the_first():
-    values = [
-        torch.tensor([[4.0, 4.0]] * 2),
-        torch.tensor([[0.1, 0, 0.1]] * 2),
-        torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]),
-        torch.tensor([0.98, 0.98]),
-    ]
-    for depths, front in (([1.0, 2], 0), ([2.0, 1], 1), ([1.0, 1], 0)):
-        rgb, _ = by(device)(*moved([*values, torch.tensor(depths)]), 8, 8)
-        assert rgb[3, 3].argmax() == front
+    assert_nearest_in_front(lambda *given_: by(device)(*moved(given_[:5]), *given_[5:]))
 
 
 def test_what_is_not_drawn_has_no_gradient():
@@ -95,19 +87,21 @@ def test_what_is_not_drawn_has_no_gradient():
         assert all((value == 0).all() for value in found)
 
 
-def test_where_tensors_are_says_who_draws_them():
+def test_where_tensors_are_says_who_draws_them(monkeypatch):
     assert _loops(torch.device("cpu")) is host
     assert _loops(torch.device("cuda", 1)) is device
+    monkeypatch.setattr("codec.entropy.device.has_triton", lambda: False)
+    assert _loops(torch.device("cuda")) is host
 
 
-@pytest.mark.skipif(not ON_GPU, reason="wants a GPU and TRITON_INTERPRET=0")
-def test_tensors_on_a_gpu_are_drawn_there_and_have_the_same_bits_each_time():
-    given_ = flat(2000, 100, 80, opaque=0.3)
-    rgb, alpha = rasterize(*moved(given_), 100, 80)
-    assert rgb.device.type == alpha.device.type == "cuda"
-    first, second = (with_gradients(rasterize, moved(given_), 100, 80) for _ in range(2))
+def test_the_same_is_drawn_to_the_bit_each_time():
+    count, width, height = (2000, 100, 80) if ON_GPU else (10, 20, 18)
+    given_ = flat(count, width, height, opaque=0.3)
+    rgb, alpha = by(device)(*moved(given_), width, height)
+    assert rgb.device.type == alpha.device.type == DEVICE.type
+    first, second = (with_gradients(by(device), moved(given_), width, height) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert_near(first, with_gradients(rasterize, given_, 100, 80), light=1e-4, relative=1e-3)
+    assert_near(first, with_gradients(by(host), given_, width, height), light=1e-4, relative=1e-3)
 
 
 COMPILE = """

@@ -83,7 +83,7 @@ def test_drawing_twice_gives_the_same_bits_and_so_do_gradients():
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_the_nearest_is_in_front_and_of_equals_the_first():
+def assert_nearest_in_front(draw):
     values = [
         torch.tensor([[4.0, 4.0]] * 2),
         torch.tensor([[0.1, 0, 0.1]] * 2),
@@ -91,8 +91,12 @@ def test_the_nearest_is_in_front_and_of_equals_the_first():
         torch.tensor([0.98, 0.98]),
     ]
     for depths, front in (([1.0, 2], 0), ([2.0, 1], 1), ([1.0, 1], 0)):
-        rgb, _ = rasterize(*values, torch.tensor(depths), 8, 8)
+        rgb, _ = draw(*values, torch.tensor(depths), 8, 8)
         assert rgb[3, 3].argmax() == front
+
+
+def test_the_nearest_is_in_front_and_of_equals_the_first():
+    assert_nearest_in_front(rasterize)
 
 
 def test_what_is_no_ellipse_is_not_drawn():
