@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from codec.cameras import Camera
 from codec.gaussians import Gaussians
 from codec.models.base import Search, ended_by
-from codec.models.gauss.following import Gating, followed_by, visible
+from codec.models.gauss.following import PIXELS, Gating, followed_by, visible
 from codec.models.gauss.growing import FIRST_SHARE, detail, first_guess, grown
 from codec.models.gauss.lattice import WIDTH, Rows, gaussians_of, key_rows
 from codec.models.gauss.plan import Plan
@@ -28,7 +28,6 @@ __all__ = ["Fitting", "fit"]
 
 Due: TypeAlias = Callable[[int, float], float]
 
-PIXELS = 6  # of a picture, for each Gaussian
 MOST = 1 << 17
 ROOM = 1.25  # of the Gaussians of the first moment, for those that come later
 INSTANT = 1e-3  # seconds: less is not lent

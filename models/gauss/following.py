@@ -52,7 +52,7 @@ TINY = 1e-12
 SLIGHT = 0.1  # of the pull that the fit before has left: less is no change
 FAINT = 0.01  # of an opacity
 WRONG = 0.1  # of light, by which a pixel is worse than before where something is new
-NEW_PIXELS = 6.0  # of a picture, for each new Gaussian
+PIXELS = 6  # of a picture, for each Gaussian
 
 
 @final
@@ -161,7 +161,7 @@ def _births(
         ]
     )
     excess = np.where(errors - usual > WRONG, errors - usual, 0)
-    count = min(room, int((excess > 0).sum() / len(cameras) / NEW_PIXELS))
+    count = min(room, int((excess > 0).sum() / len(cameras) / PIXELS))
     if count <= 0:
         return np.zeros((0, fit.width), np.int32)
     guess = first_guess(cameras, now, excess, count, plan.degree, generator)

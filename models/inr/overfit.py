@@ -29,7 +29,7 @@ RATE_LATENTS, RATE_NETWORKS = 0.16, 2e-2  # per step, in quantisation steps and 
 COARSER = 1.3  # times as fast go the latents of each coarser level, in fits that are short:
 SHORT = 120  # steps; the longer a fit, the more alike the levels
 BETA = 0.6  # Adam's, of gradients of latents, which soon mislead
-FORGOTTEN = 12  # times in a fit, squares of gradients are: averages of fewer favour zeros
+FORGOTTEN = 12  # times in a fit: Adam's squares of gradients; averages of fewer favour zeros
 RAMP = 0.5  # of the time, until networks go at full speed: latents must first fit the prior
 RATE_END = 1e-3  # of either, at the end
 RATE_ROUNDED = 1e-2  # of the networks' after that
@@ -104,9 +104,9 @@ def overfit(
     Returns:
         The best of the states that were looked at, of every picture by itself.
     """
+    fit = _Descent(x, lmbda, start, seed=seed, shared=shared, learn=learn)
     if interrupted is not None and interrupted.is_set():
         iterations = min(iterations, HURRIED)
-    fit = _Descent(x, lmbda, start, seed=seed, shared=shared, learn=learn)
     started = time.monotonic()
     steps = 0
     with ended_by(interrupted):
