@@ -1,7 +1,8 @@
 """Milliseconds of each stage of decoding `iscs`, and of rANS by a GPU and by the CPU.
 
     python benchmarks/gpu.py PHOTO [--device cuda] [--sizes 768x512,1920x1080,3840x2160]
-        [--batches 1,8] [--streams 1,16,128] [--runs 5] [--out benchmarks/results/gpu.json]
+        [--batches 1,8] [--model iscs] [--lanes N] [--streams 1,16,128] [--runs 5]
+        [--out benchmarks/results/gpu.json]
 
 Needs no network and fits in five minutes. The photo is mirrored or cut to each size. A stage ends
 when the device is idle, so their sum is above the time of the whole, which is measured as well.
@@ -150,11 +151,20 @@ def moved(stream: bytes, device: str) -> dict[str, float]:
     return {"levels": int(levels.max()), "share": float((levels > 0).float().mean())}
 
 
-def pictures(bench: Bench, photo: Any, sizes: list[tuple[int, int]], batches: list[int]) -> Any:
+def pictures(
+    bench: Bench,
+    photo: Any,
+    sizes: list[tuple[int, int]],
+    batches: list[int],
+    model: str,
+    lanes: int | None,
+) -> Any:
     """Stages, and the whole, of each size and batch."""
     rows = []
     for width, height in sizes:
-        stream = codec.encode(mirrored(photo, width, height), quality=QUALITY)
+        stream = codec.encode(
+            mirrored(photo, width, height), quality=QUALITY, model=model, lanes=lanes
+        )
         for batch in batches:
             if batch * width * height > PIXELS_MAX:
                 continue
@@ -165,7 +175,7 @@ def pictures(bench: Bench, photo: Any, sizes: list[tuple[int, int]], batches: li
                 )
                 for name, half in (("float32", False), ("float16", True))
             }
-            half = codec.load_model("iscs", device=str(bench.device)).family.halved()
+            half = codec.load_model(model, device=str(bench.device)).family.halved()
             rows.append(
                 {
                     "size": [width, height],
@@ -276,6 +286,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--sizes", default="768x512,1920x1080,3840x2160")
     parser.add_argument("--batches", default="1,8")
+    parser.add_argument("--model", default="iscs")
+    parser.add_argument("--lanes", type=int, help="of the pictures' streams; as encoded if not given")
     parser.add_argument("--streams", default="1,16,128")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path)
@@ -296,10 +308,12 @@ def main() -> None:
         "torch": torch.__version__,
         "photo": options.photo.name,
         "quality": QUALITY,
+        "model": options.model,
+        "lanes": options.lanes,
         "runs": options.runs,
         "ceilings": ceilings(bench),
         "rans": rans(bench, counts),
-        "pictures": pictures(bench, photo, sizes, batches),
+        "pictures": pictures(bench, photo, sizes, batches, options.model, options.lanes),
         "mbt2018_mean_ms": peer(bench, photo, sizes),
     }
     if options.out:

@@ -1,10 +1,11 @@
-"""Speed of the rasteriser on the CPU, in the units in which its work grows.
+"""Speed of the rasteriser, in the units in which its work grows.
 
-    python benchmarks/raster.py [--out benchmarks/results/raster.json] [--rounds 5]
+    python benchmarks/raster.py [--device cuda] [--out benchmarks/results/raster.json] [--rounds 5]
 
 Random ellipses over a picture. An evaluation is one Gaussian in one pixel: of all columns of its
-tiles, and of the rows that its box has, which is what the kernels compute. Times are processor
-time of one thread, because the machine may be shared; medians of rounds after one that warms up.
+tiles, and of the rows that its box has, which is what the kernels of the CPU compute. Times are
+processor time of one thread, because the machine may be shared, and of a GPU those until it is
+idle; medians of rounds after one that warms up.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ CASES = (
     (10_000, 256, 192),
     (50_000, 256, 192),
     (50_000, 676, 507),
+    (300_000, 1920, 1080),
 )
 PER_PIXEL = 97  # Gaussians in tiles that a pixel is made to have, about
 
@@ -50,18 +52,30 @@ def scene(count: int, width: int, height: int) -> list[torch.Tensor]:
     return [torch.tensor(value, dtype=torch.float32) for value in values]
 
 
-def measure(count: int, width: int, height: int, rounds: int) -> dict[str, float]:
+def seconds(device: torch.device) -> float:
+    """A clock of what the device has done."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def measure(
+    count: int, width: int, height: int, rounds: int, device: torch.device
+) -> dict[str, float]:
     """One row of the result."""
-    given = [value.requires_grad_() for value in scene(count, width, height)]
+    values = scene(count, width, height)
+    given = [value.to(device).requires_grad_() for value in values]
     times: list[tuple[float, float]] = []
     for _ in range(rounds + 1):
-        begin = time.process_time()
+        begin = seconds(device)
         rgb, alpha = rasterize(*given, width, height)
-        middle = time.process_time()
+        middle = seconds(device)
         (rgb.sum() + alpha.sum()).backward()
-        times.append((middle - begin, time.process_time() - middle))
+        times.append((middle - begin, seconds(device) - middle))
     forward, backward = (statistics.median(part[1:]) for part in zip(*times, strict=True))
-    boxes = rgb.grad_fn.drawn[2].astype(np.int64)
+    on_cpu, _ = rasterize(*(value.requires_grad_() for value in values), width, height)
+    boxes = on_cpu.grad_fn.drawn[2].astype(np.int64)
     boxes = boxes[(boxes[:, 0] <= boxes[:, 1]) & (boxes[:, 2] <= boxes[:, 3])]
     columns = boxes[:, 1] // TILE - boxes[:, 0] // TILE + 1
     evaluations = int((TILE * columns * (boxes[:, 3] - boxes[:, 2] + 1)).sum())
@@ -81,14 +95,18 @@ def main() -> None:
     """Measure all cases and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/raster.json")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    device = torch.device(arguments.device)
+    on_gpu = device.type == "cuda"
     found = {
-        "command": f"python benchmarks/raster.py --rounds {arguments.rounds}",
+        "command": f"python benchmarks/raster.py --device {device} --rounds {arguments.rounds}",
         **origin(),
-        "time": "processor time of one thread, binning included",
-        "rows": [measure(*case, arguments.rounds) for case in CASES],
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "time": f"{'wall' if on_gpu else 'processor'} time of one thread, binning included",
+        "rows": [measure(*case, arguments.rounds, device) for case in CASES],
     }
     arguments.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found["rows"], indent=1))

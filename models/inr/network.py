@@ -37,12 +37,18 @@ PROBABILITY_MIN = 2.0**-16
 
 
 def fresh(preset: Preset, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Networks before any fitting: they predict nothing, and upsample as bicubic filters do."""
+    """Networks before any fitting: they predict nothing, and upsample as bicubic filters do.
+
+    Features of coarser grids are random sums from the start: were they and what reads them both 0,
+    neither would have a gradient, and no fit would ever use a coarser grid.
+    """
     found = {}
     for name, shape in shapes(preset).items():
         value = torch.zeros(batch, *shape)
         if name == "arm.out.weight":
             value.normal_(std=1 / 4, generator=generator)
+        elif name.startswith("ifce") and name.endswith("weight"):
+            value.normal_(std=1 / math.sqrt(shape[1]), generator=generator)
         elif name == "up.kernel.weight":
             value[:] = torch.tensor(BICUBIC)
         elif name == "up.filter.weight":
