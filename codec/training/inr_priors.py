@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,25 +39,28 @@ def pieces(sources: Sequence[Path], count: int, seed: int) -> Tensor:
 
 
 def fit_prior(
-    x: Tensor, preset: str, lmbda: float, *, steps: int, seconds: float = math.inf, seed: int = 0
+    x: Tensor, start: Mapping[str, Tensor], lmbda: float, *, steps: int, seconds: float = math.inf
 ) -> dict[str, Tensor]:
-    """Networks of `preset` for all of `x` `(B, 3, H, W)`, fitted as those of a picture are."""
+    """Networks for all of `x` `(B, 3, H, W)` in [0, 1], fitted as those of a picture are.
+
+    Args:
+        x: pieces of photographs.
+        start: networks to begin with, `(1, ...)` each.
+        lmbda: what a bit is worth, in squared errors.
+        steps: that the schedule is spread over.
+        seconds: if they are over before, the schedule ends with them.
+    """
 
     def watch(report: Report) -> None:
         bpp, error = (float(each.sum()) / x[:, 0].numel() for each in (report.bits, report.error))
         print(f"{report.share:.2f} cost {error + lmbda * bpp:.6f} {bpp:.4f} bpp", flush=True)
 
-    start = fresh(
-        {known.name: known for known in PRESETS}[preset], 1, torch.Generator().manual_seed(seed)
-    )
-    start["syn.out.bias"] += x.mean((0, 2, 3))
     fit = overfit(
         x,
         torch.full((len(x),), lmbda),
         start,
         iterations=steps,
         seconds=seconds,
-        seed=seed,
         shared=True,
         watch=watch,
     )
@@ -69,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fit a prior of inr to photographs.")
     parser.add_argument("sources", type=Path, nargs="+", metavar="TAR")
     parser.add_argument("--preset", required=True)
+    parser.add_argument("--start", type=Path, help="a file whose last prior is where to begin")
     parser.add_argument("--lmbda", type=float, required=True)
     parser.add_argument("--pieces", type=int, default=8)
     parser.add_argument("--steps", type=int, default=3000)
@@ -78,14 +82,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     x = pieces(options.sources, options.pieces, options.seed)
-    found = fit_prior(
-        x,
-        options.preset,
-        options.lmbda,
-        steps=options.steps,
-        seconds=options.seconds,
-        seed=options.seed,
-    )
+    if options.start:
+        _, _, networks = torch.load(options.start, weights_only=True)[-1]
+        start = {name: value[None] for name, value in networks.items()}
+    else:
+        preset = {known.name: known for known in PRESETS}[options.preset]
+        start = fresh(preset, 1, torch.Generator().manual_seed(options.seed))
+        start["syn.out.bias"] += x.mean((0, 2, 3))
+    found = fit_prior(x, start, options.lmbda, steps=options.steps, seconds=options.seconds)
     before = torch.load(options.out, weights_only=True) if options.out.exists() else []
     options.out.parent.mkdir(parents=True, exist_ok=True)
     torch.save([*before, (options.preset, options.lmbda, found)], options.out)

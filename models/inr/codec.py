@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import final
 
@@ -34,7 +34,8 @@ __all__ = ["Inr", "evaluations_after", "iterations_of", "lmbda_of"]
 
 
 SMALL = 1 << 14  # pixels
-LARGE = 1 << 18  # pixels: above, a larger network pays
+PAYS_FROM = {"lop": 0, "mop": 65_000, "hop": 460_000}  # pixels, where a bit is worth 0.005;
+PAYS_POWER = 0.35  # of what a bit is worth, with which that grows: few bits must pay for the rest
 ITERATIONS = (120, 10_000)  # of efforts 0 and 9
 LMBDA = (3e-2, 8e-5)  # at qualities 0 and 100
 EVALUATIONS = (40, 1000)  # of what networks cost as they are rounded, at least and at most
@@ -172,14 +173,14 @@ class Inr(AbstractFamily):
         return min(found, key=lambda symbols: self._cost(x, symbols, geometry, lmbda))
 
     def _prior_for(self, lmbda: float, pixels: int) -> int:
-        """The nearest by lambda of the preset that is worth its bits: larger pictures want more."""
-        nearest = self._nearest(lmbda * min(1.0, (LARGE / pixels) ** 2), range(len(self.priors)))
-        preset = self.priors[nearest].preset
-        alike = [n for n, prior in enumerate(self.priors) if prior.preset == preset]
-        return self._nearest(lmbda, alike)
-
-    def _nearest(self, lmbda: float, numbers: Iterable[int]) -> int:
-        return min(numbers, key=lambda n: abs(math.log(self.priors[n].lmbda / lmbda)))
+        """The nearest by lambda of the largest networks that are worth their bits."""
+        size = pixels / (lmbda / 0.005) ** PAYS_POWER
+        numbers = range(len(self.priors))
+        presets = [prior.preset for prior in self.priors]
+        worth = [n for n in numbers if PAYS_FROM[presets[n].name] <= size] or numbers
+        largest = max((presets[n] for n in worth), key=lambda preset: preset.width)
+        alike = (n for n in worth if presets[n] == largest)
+        return min(alike, key=lambda n: abs(math.log(self.priors[n].lmbda / lmbda)))
 
     def _cost(self, x: Tensor, symbols: Symbols, geometry: TileGeometry, lmbda: float) -> float:
         """What was minimised, of real bits and of the decoder's pixels."""

@@ -10,7 +10,7 @@ from codec.errors import BitstreamError, CodecError
 from codec.models.base import Halo, Search, TileGeometry
 from codec.models.inr import Inr
 from codec.models.inr.codec import evaluations_after, iterations_of, lmbda_of
-from codec.models.inr.layout import PRESETS, grid_sizes
+from codec.models.inr.layout import HYPER_LEVELS, IFCE_LEVELS, PRESETS, grid_sizes
 from codec.models.inr.network import synthesise, upsample
 from codec.models.inr.parameters import GROUPS, Deltas, floats
 from codec.models.inr.syntax import HEAD, Networks
@@ -218,9 +218,28 @@ def test_larger_pictures_get_networks_that_are_no_smaller():
     for quality in range(0, 101, 5):
         chosen = [
             shipped.priors[shipped._prior_for(lmbda_of(quality), pixels)].preset.width
-            for pixels in (1, 1 << 18, 400_000, 1 << 24)
+            for pixels in (1, 1 << 14, 1 << 17, 400_000, 1 << 20, 1 << 24)
         ]
-        assert chosen[0] == chosen[1] <= chosen[2] <= chosen[3] == sizes[-1]
+        assert chosen == sorted(chosen)
+        assert (chosen[0], chosen[-1]) == (sizes[0], sizes[-1])
+
+
+def test_pictures_get_the_prior_of_the_nearest_lambda():
+    codec = codec_of(*((HOP, random_networks(HOP, seed)) for seed in range(3)))
+    lambdas = [prior.lmbda for prior in codec.priors]
+    assert [codec._prior_for(lmbda, 1) for lmbda in lambdas] == [0, 1, 2]
+    between = (lambdas[0] * lambdas[1]) ** 0.5
+    assert [codec._prior_for(between * by, 1) for by in (1.1, 0.9)] == [0, 1]
+
+
+def test_shipped_networks_look_at_coarser_grids():
+    for prior in SHIPPED.load(SHIPPED.find("inr")).priors:
+        reads = prior.values["arm.0.weight"][:, prior.preset.neighbours :]
+        for level in range(IFCE_LEVELS):
+            told = prior.values[f"ifce.{level}.weight"]
+            assert np.abs(told).max() > 0.1
+            assert np.abs(told[:, : len(HYPER_LEVELS)]).max() > 0.01
+        assert np.abs(reads).max() > 0.1
 
 
 def test_longer_fits_are_rounded_with_more_care():

@@ -64,6 +64,12 @@ def test_a_fit_that_goes_astray_gives_what_it_had(monkeypatch):
     assert float(error + 1e-3 * bits) == pytest.approx(min(costs_then), rel=1e-3)
 
 
+def test_a_fit_from_nothing_comes_to_look_at_coarser_grids():
+    fit, _ = fitted(torch.rand(1, 3, 24, 32), lmbda=1e-4)
+    assert fit.parameters["arm.0.weight"][:, :, LOP.neighbours :].abs().max() > 0.01
+    assert any(grid.any() for grid in fit.grids[: len(HYPER_LEVELS)])
+
+
 def test_a_fit_is_the_same_every_time():
     first, second = (fitted(picture(), steps=30)[0] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first.grids, second.grids, strict=True))
