@@ -63,7 +63,7 @@ def flattened(symbols: Mapping[str, Tensor]) -> dict[str, IntArray]:
 
 
 class AbstractAutoencoder(AbstractFamily):
-    """A family of g_a, h_a and g_s. Only these may sit on another device than the CPU."""
+    """A family of g_a, h_a and g_s, which run where `to` put them."""
 
     stride = STRIDE
     tile_multiple = HYPER * STRIDE
