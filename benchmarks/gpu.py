@@ -287,7 +287,9 @@ def main() -> None:
     parser.add_argument("--sizes", default="768x512,1920x1080,3840x2160")
     parser.add_argument("--batches", default="1,8")
     parser.add_argument("--model", default="iscs")
-    parser.add_argument("--lanes", type=int, help="of the pictures' streams; as encoded if not given")
+    parser.add_argument(
+        "--lanes", type=int, help="of the pictures' streams; as encoded if not given"
+    )
     parser.add_argument("--streams", default="1,16,128")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path)

@@ -1,19 +1,29 @@
-"""What the frozen families with trained transforms share. Knows no symbol."""
+"""What the frozen families with trained transforms share. Knows no way of coding."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codec.models.base import AbstractFamily, Halo, TileGeometry
+from codec.entropy import IntArray
+from codec.models.base import AbstractFamily, Halo, Symbols, TileGeometry
 from codec.models.trainable import AbstractTrainable
 from codec.models.transforms import STRIDE, reach
 
-__all__ = ["HYPER", "AbstractAutoencoder", "Latents", "hyper_size", "latent_size"]
+__all__ = [
+    "HYPER",
+    "AbstractAutoencoder",
+    "Latents",
+    "flattened",
+    "hyper_size",
+    "latent_size",
+    "shaped",
+]
 
 Own = TypeVar("Own", bound="AbstractAutoencoder")
 
@@ -39,8 +49,21 @@ def hyper_size(geometry: TileGeometry) -> tuple[int, int]:
     return -(-h // HYPER), -(-w // HYPER)
 
 
+def shaped(symbols: Symbols, geometry: TileGeometry) -> dict[str, Tensor]:
+    """Symbols of one tile, of any shapes, as tensors z `(1, Z, p, q)` and y `(1, M, h, w)`."""
+    sizes = {"z": hyper_size(geometry), "y": latent_size(geometry)}
+    return {
+        name: torch.from_numpy(symbols[name].reshape(1, -1, *size)) for name, size in sizes.items()
+    }
+
+
+def flattened(symbols: Mapping[str, Tensor]) -> dict[str, IntArray]:
+    """Symbols of one tile in tensors as `traverse` gives them."""
+    return {name: values.numpy().reshape(-1) for name, values in symbols.items()}
+
+
 class AbstractAutoencoder(AbstractFamily):
-    """A family of g_a, h_a and g_s. Only these may sit on another device than the CPU."""
+    """A family of g_a, h_a and g_s, which run where `to` put them."""
 
     stride = STRIDE
     tile_multiple = HYPER * STRIDE

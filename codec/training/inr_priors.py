@@ -22,7 +22,7 @@ from codec.models.inr.layout import PRESETS
 from codec.models.inr.network import fresh
 from codec.models.inr.overfit import Report, overfit
 
-__all__ = ["fit_prior", "pieces"]
+__all__ = ["fit_prior", "main", "pieces"]
 
 SIDE = 256
 

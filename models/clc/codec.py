@@ -32,7 +32,7 @@ from codec.entropy import (
 )
 from codec.entropy.batch import AbstractBatch, Single
 from codec.errors import BitstreamError
-from codec.models.autoencoder import HYPER, Latents, hyper_size, latent_size
+from codec.models.autoencoder import HYPER, Latents, flattened, hyper_size, latent_size, shaped
 from codec.models.base import (
     SHORT,
     AbstractConditional,
@@ -53,7 +53,7 @@ from codec.models.clc.reference import (
     start_of,
 )
 from codec.models.iscs import Iscs
-from codec.models.iscs.codec import Coding, Given, flattened, rounded
+from codec.models.iscs.codec import Coding, Given, rounded
 from codec.models.iscs.network import IscsNetwork
 from codec.models.quantize import WORTH
 
@@ -261,10 +261,10 @@ class Clc(Iscs, AbstractConditional):
         own = None if symbols is None else symbols["r"].reshape(-1, WIDTH)
         r = self.walk_references(stream.stream, own, rows * columns)
         given = Given(self.network.means, levels=self._levels(r, geometry))
-        shaped = None if symbols is None else self._shaped(symbols, geometry)
+        others = None if symbols is None else shaped(symbols, geometry)
         return {
             "r": r.reshape(-1),
-            **flattened(self._walk(batch, stream, shaped, given, geometry)),
+            **flattened(self._walk(batch, stream, others, given, geometry)),
         }
 
     def traverse_batch(

@@ -26,7 +26,14 @@ from codec.entropy import (
     gaussian_tables,
 )
 from codec.entropy.batch import AbstractBatch, AbstractBatchStream, Single
-from codec.models.autoencoder import AbstractAutoencoder, Latents, hyper_size, latent_size
+from codec.models.autoencoder import (
+    AbstractAutoencoder,
+    Latents,
+    flattened,
+    hyper_size,
+    latent_size,
+    shaped,
+)
 from codec.models.base import SHORT, Halo, Search, Symbols, TileGeometry
 from codec.models.context import Means
 from codec.models.fixed import to_fixed
@@ -42,7 +49,7 @@ from codec.models.layers import QUALITY_MAX
 from codec.models.quantize import dead_zone, round_towards_zero
 from codec.models.scales import FixedScales, Said
 
-__all__ = ["Coding", "Given", "Iscs", "flattened", "rounded"]
+__all__ = ["Coding", "Given", "Iscs", "rounded"]
 
 PRECISION = 16
 SYMBOL_MAX = 2**15
@@ -210,7 +217,7 @@ class Iscs(AbstractAutoencoder):
         """What symbols cost, of any shapes."""
         counter = BitCounter()
         batch = Single(counter)
-        own = self._shaped({"z": z, "y": y}, geometry)
+        own = shaped({"z": z, "y": y}, geometry)
         self._walk(batch, batch.open("z", Method.RANGE), own, given, geometry)
         return counter.bits
 
@@ -221,7 +228,7 @@ class Iscs(AbstractAutoencoder):
     ) -> Symbols:
         """Code z, the core step by step, the groups; the same call in all directions."""
         batch = Single(coder)
-        own = None if symbols is None else self._shaped(symbols, geometry)
+        own = None if symbols is None else shaped(symbols, geometry)
         stream = batch.open("z", Method.RANGE)
         return flattened(self._walk(batch, stream, own, Given(self.network.means), geometry))
 
@@ -277,14 +284,6 @@ class Iscs(AbstractAutoencoder):
             code(batch.open(name, Method.RANS), slice(first, first + count), own, True)
             first += count
         return {"z": z, "y": y}
-
-    def _shaped(self, symbols: Symbols, geometry: TileGeometry) -> dict[str, Tensor]:
-        """Symbols of any shapes as `_walk` wants those of one tile."""
-        sizes = {"z": hyper_size(geometry), "y": latent_size(geometry)}
-        return {
-            name: torch.from_numpy(symbols[name].reshape(1, -1, *size))
-            for name, size in sizes.items()
-        }
 
     def _said(self, z: Tensor, given: Given, geometry: TileGeometry) -> Said:
         """What z `(P, Z, p, q)` says of the tables of y, all in integers."""
@@ -350,7 +349,7 @@ class Iscs(AbstractAutoencoder):
         return self._natural(symbols, Given(self.network.means), geometry)
 
     def _dequantise(self, symbols: Symbols, given: Given, geometry: TileGeometry) -> Tensor:
-        return self._natural(self._shaped(symbols, geometry), given, geometry)
+        return self._natural(shaped(symbols, geometry), given, geometry)
 
     def _natural(
         self, symbols: Mapping[str, Tensor], given: Given, geometry: TileGeometry
@@ -432,8 +431,3 @@ def rounded(z: Tensor) -> IntArray:
     """The symbols `(Z, p, q)` of z-values `(1, Z, p, q)`."""
     found = torch.round(z).clamp(-SYMBOL_MAX, SYMBOL_MAX)[0]
     return found.to(torch.int32).cpu().contiguous().numpy()
-
-
-def flattened(symbols: Mapping[str, Tensor]) -> dict[str, IntArray]:
-    """Symbols of one tile in tensors as `traverse` gives them."""
-    return {name: values.numpy().reshape(-1) for name, values in symbols.items()}

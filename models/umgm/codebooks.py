@@ -1,9 +1,13 @@
-"""A mixture frozen: codewords, and an integer table for each group and level. Knows no network."""
+"""A mixture frozen: codewords, and an integer table for each group and level. Knows no network.
+
+`Codebooks` are kept on the CPU, where the encoder searches them; `Codewords` are the same wherever
+codes are coded and looked up, for several pictures side by side.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias, final
 
@@ -11,13 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
-from codec.entropy import AbstractStream, IntArray, Tables, code_lengths
+from codec.entropy import IntArray, Tables, code_lengths
+from codec.entropy.batch import AbstractBatchStream
 from codec.entropy.fixedpoint import FRACTION_BITS
 from codec.errors import BitstreamError
 from codec.models.umgm.mixture import LEVELS, Mixture, nearest
 
-__all__ = ["PRECISION", "Codebooks"]
+__all__ = ["PRECISION", "Codebooks", "Codewords"]
 
 PRECISION = 16
 RARE = 2.0**-18  # codes at the end of a table that are all rarer share its escape
@@ -45,6 +51,7 @@ class Codebooks:
     sizes: IntArray
     tables: Tables
     silent: NDArray[np.bool_]
+    _made: dict[torch.device, Codewords] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     @torch.no_grad()
@@ -97,77 +104,30 @@ class Codebooks:
         """How many."""
         return len(self.sizes)
 
-    # ---- coding
+    def on(self, device: torch.device) -> Codewords:
+        """The same to code with on `device`; made once."""
+        if device not in self._made:
+            self._made[device] = Codewords(self, device)
+        return self._made[device]
 
-    def code(
-        self,
-        stream: AbstractStream,
-        given: IntArray | None,
-        levels: IntArray,
-        part: slice = slice(None),
-    ) -> IntArray:
-        """Code some groups; the same call in all directions.
-
-        Args:
-            stream: of the coder.
-            given: their codes `(n, ...)`; None when decoding.
-            levels: `(n, ...)`.
-            part: which groups they are.
-
-        Returns:
-            The codes.
-
-        Raises:
-            BitstreamError: a code has no codeword.
-        """
-        numbers = np.arange(self.groups, dtype=np.int32)[part]
-        axes = tuple(range(1, levels.ndim))
-        rows = np.expand_dims(numbers, axes) * np.int32(LEVELS) + levels
-        codes = np.zeros(rows.shape, np.int32)
-        coded = ~self.silent[rows]
-        block = None if given is None else given[coded]
-        codes[coded] = stream.code(block, self.tables, rows[coded])
-        wrong = (codes < 0) | (codes >= np.expand_dims(self.sizes[part], axes))
-        if wrong.any():
-            raise BitstreamError(f"no codeword has number {codes[wrong][0]}")
-        return codes
-
-    def values(self, codes: IntArray) -> Tensor:
-        """Codes `(groups, h, w)` to codewords `(channels, h, w)`, float32."""
-        chosen = torch.from_numpy(codes).long().flatten(1)
-        parts, at = [], 0
-        for bank in self.banks:
-            own = chosen[at : at + len(bank), :, None].expand(-1, -1, bank.shape[2])
-            parts.append(bank.gather(1, own).transpose(1, 2).flatten(0, 1))
-            at += len(bank)
-        return torch.cat(parts).reshape(-1, *codes.shape[1:])
-
-    def integers(self, codes: IntArray) -> Floats:
-        """Codewords of steps of 1/256 as whole numbers of them, `(channels, h, w)`."""
-        values: Floats = np.rint(self.values(codes).double().numpy() / UNIT)
-        return values
-
-    def rounded(self, codes: IntArray) -> IntArray:
-        """Codewords to the nearest integers, `(channels, h, w)`."""
-        values: IntArray = np.rint(self.values(codes).numpy()).astype(np.int32)
-        return values
-
-    def nearest(self, x: Tensor, levels: IntArray) -> IntArray:
+    def nearest(self, x: Tensor, levels: Tensor) -> Tensor:
         """The code of each vector that costs least, bits and error; encoder only.
 
         Args:
             x: `(channels, h, w)` on the CPU.
-            levels: `(groups, h, w)`.
+            levels: `(groups, h, w)` int32, there too.
+
+        Returns:
+            `(groups, h, w)` int32.
         """
-        level = torch.from_numpy(np.array(levels)).flatten(1)
+        level = levels.flatten(1)
         parts, channel, group = [], 0, 0
         for bank, bits in zip(self.banks, self._bits, strict=True):
             groups, _, dimensions = bank.shape
             own = x[channel : channel + groups * dimensions].reshape(groups, dimensions, -1)
             parts.append(nearest(own.transpose(1, 2), bank, bits, level[group : group + groups]))
             channel, group = channel + groups * dimensions, group + groups
-        codes: IntArray = torch.cat(parts).to(torch.int32).reshape(levels.shape).numpy()
-        return codes
+        return torch.cat(parts).int().reshape(levels.shape)
 
     @cached_property
     def _bits(self) -> Sequence[Tensor]:
@@ -236,6 +196,67 @@ class Codebooks:
         if not len(cdf) == len(books.silent) == LEVELS * len(widths):
             raise ValueError(f"{prefix}: want {LEVELS} tables for each of {len(widths)} groups")
         return books
+
+
+@final
+class Codewords:
+    """`Codebooks` on a device, for P pictures of one size at once: all tensors are there."""
+
+    def __init__(self, books: Codebooks, device: torch.device) -> None:
+        self._banks = [bank.to(device) for bank in books.banks]
+        self._tables = books.tables
+        self._silent = torch.tensor(books.silent, device=device)
+        self._sizes = torch.tensor(books.sizes, device=device)[:, None, None]
+        self._numbers = torch.arange(books.groups, dtype=torch.int32, device=device)[:, None, None]
+
+    def code(
+        self,
+        stream: AbstractBatchStream,
+        given: Tensor | None,
+        levels: Tensor,
+        part: slice = slice(None),
+        where: Tensor | bool = True,
+    ) -> Tensor:
+        """Code some groups; the same call in all directions.
+
+        Args:
+            stream: of the batch.
+            given: their codes `(P, n, h, w)` int32; None when decoding.
+            levels: `(P, n, h, w)` int32.
+            part: which groups they are.
+            where: `(h, w)` bool, which places are coded.
+
+        Returns:
+            `(P, n, h, w)` int32 codes, 0 where none is coded.
+
+        Raises:
+            BitstreamError: a code has no codeword.
+        """
+        rows = self._numbers[part] * LEVELS + levels
+        codes = stream.code(given, self._tables, rows, ~self._silent[rows] & where)
+        wrong = (codes < 0) | (codes >= self._sizes[part])
+        if wrong.any():
+            raise BitstreamError(f"no codeword has number {int(codes[wrong][0])}")
+        return codes
+
+    def values(self, codes: Tensor) -> Tensor:
+        """Codes of all groups `(P, groups, h, w)` to codewords `(P, channels, h, w)`, float32."""
+        parts, group = [], 0
+        for bank in self._banks:
+            groups, count, _ = bank.shape
+            rows = codes[:, group : group + groups] + count * self._numbers[:groups]
+            own = functional.embedding(rows.flatten(2), bank.flatten(0, 1))
+            parts.append(own.transpose(2, 3).flatten(1, 2))
+            group += groups
+        return torch.cat(parts, dim=1).reshape(len(codes), -1, *codes.shape[2:])
+
+    def integers(self, codes: Tensor) -> Tensor:
+        """Codewords of steps of 1/256 as whole numbers of them, `(P, channels, h, w)` float64."""
+        return self.values(codes).double().div_(UNIT).round_()
+
+    def rounded(self, codes: Tensor) -> Tensor:
+        """Codewords to the nearest integers, `(P, channels, h, w)` int32."""
+        return self.values(codes).round_().int()
 
 
 def _tables(pmfs: Sequence[Floats]) -> tuple[Tables, NDArray[np.bool_]]:

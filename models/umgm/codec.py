@@ -13,17 +13,23 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeAlias, final
+from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.entropy import AbstractCoder, IntArray, Method
-from codec.models.autoencoder import AbstractAutoencoder, hyper_size, latent_size
+from codec.entropy.batch import AbstractBatch, Single
+from codec.models.autoencoder import (
+    AbstractAutoencoder,
+    flattened,
+    hyper_size,
+    latent_size,
+    shaped,
+)
 from codec.models.base import SHORT, Halo, Search, Symbols, TileGeometry
-from codec.models.scales import FixedScales, Levels, Said
+from codec.models.scales import FixedScales, Said
 from codec.models.umgm.codebooks import Codebooks
 from codec.models.umgm.mixture import LEVELS
 from codec.models.umgm.network import UmgmConfig, UmgmNetwork
@@ -32,8 +38,7 @@ __all__ = ["Coding", "Umgm"]
 
 STEPS = 2  # of the core
 CODEBOOKS = ("z", "core", "rest")
-
-Mask: TypeAlias = NDArray[np.bool_]
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Coding:
 class Umgm(AbstractAutoencoder):
     """A trained `umgm`. `network` supplies the float halves, `coding` everything else.
 
-    Codewords and tables are looked up on the CPU.
+    The encoder chooses codes and their tables on the CPU.
     """
 
     network: UmgmNetwork
@@ -90,27 +95,27 @@ class Umgm(AbstractAutoencoder):
         """Turn pixels into the symbols of one tile; see `AbstractFamily.analyse`."""
         network, coding, (h, w) = self.network, self.coding, latent_size(geometry)
         _, y, z_real = self._latents(x, geometry, halo)
-        z = coding.z.nearest(z_real[0].cpu(), self._levels_of_z(geometry))
+        z = coding.z.nearest(z_real[0].cpu(), self._levels_of_z(geometry, CPU)[0])[None]
 
         core, groups = network.core_channels, coding.core.groups
         said = self._said(z, geometry)
-        codes = np.zeros((groups + coding.rest.groups, h, w), np.int32)
-        words = np.zeros((core, h, w), np.int32)
+        codes = torch.zeros(1, groups + coding.rest.groups, h, w, dtype=torch.int32)
+        words = torch.zeros(1, core, h, w, dtype=torch.int32)
 
-        def of_core(step: int, mean: Tensor, where: Mask) -> IntArray:
-            levels = self._levels(said, step, words)
-            found = coding.core.nearest((y[:, :core] - mean)[0].cpu(), levels)
-            codes[:groups, where] = found[:, where]
-            words[:, where] = coding.core.rounded(found)[:, where]
-            return codes[:groups]
+        def of_core(step: int, mean: Tensor, where: Tensor) -> Tensor:
+            levels, where = self._levels(said, step, words), where.cpu()
+            found = coding.core.nearest((y[:, :core] - mean)[0].cpu(), levels[0])[None]
+            codes[:, :groups] += found * where
+            words.add_(coding.core.on(CPU).rounded(found) * where)
+            return codes[:, :groups]
 
-        def of_rest(mean: Tensor) -> IntArray:
+        def of_rest(mean: Tensor) -> Tensor:
             levels = self._levels(said, STEPS, words)
-            codes[groups:] = coding.rest.nearest((y[:, core:] - mean)[0].cpu(), levels)
-            return codes[groups:]
+            codes[0, groups:] = coding.rest.nearest((y[:, core:] - mean)[0].cpu(), levels[0])
+            return codes[:, groups:]
 
-        self._walk(z, geometry, of_core, of_rest)
-        return {"z": z.reshape(-1), "y": codes.reshape(-1)}
+        self._y_hat(z, geometry, of_core, of_rest)
+        return flattened({"z": z, "y": codes})
 
     # ---- both directions
 
@@ -118,74 +123,90 @@ class Umgm(AbstractAutoencoder):
         self, coder: AbstractCoder, symbols: Symbols | None, geometry: TileGeometry
     ) -> Symbols:
         """Code z, the core in two steps, the other groups; the same call in all directions."""
-        coding, (h, w) = self.coding, latent_size(geometry)
-        size = hyper_size(geometry)
-        given = None if symbols is None else symbols["z"].reshape(-1, *size)
-        levels = self._levels_of_z(geometry)
-        z = coding.z.code(coder.open("z", Method.RANGE), given, levels)
+        own = None if symbols is None else shaped(symbols, geometry)
+        return flattened(self._walk(Single(coder), own, geometry))
 
-        groups = coding.core.groups
-        said = self._said(z, geometry)
-        given = None if symbols is None else symbols["y"].reshape(-1, h, w)
-        y = np.zeros((groups + coding.rest.groups, h, w), np.int32)
-        words = np.zeros((self.network.core_channels, h, w), np.int32)
-        stream = coder.open(self.streams[1], Method.RANS)
-        for step, where in enumerate(self._steps(h, w)):
-            levels = self._levels(said, step, words)[:, where]
-            own = None if given is None else given[:groups, where]
-            y[:groups, where] = coding.core.code(stream, own, levels)
-            words[:, where] = coding.core.rounded(y[:groups])[:, where]
-        levels = self._levels(said, STEPS, words)
-        layers = self.layers if geometry.layers is None else geometry.layers
-        first = 0
-        for name, count in zip(self.streams[2:], self.network.config.layers[:layers], strict=False):
-            part = slice(first, first + count)
-            own = None if given is None else given[groups:][part]
-            stream = coder.open(name, Method.RANS)
-            y[groups:][part] = coding.rest.code(stream, own, levels[part], part)
-            first += count
-        return {"z": z.reshape(-1), "y": y.reshape(-1)}
-
-    def _steps(self, h: int, w: int) -> Iterator[Mask]:
-        """Where each step codes the core, `(h, w)`: all its groups at once."""
-        for step in range(STEPS):
-            yield self.network.h_s_mean.mask(step, h, w)[0, 0].bool().cpu().numpy()
-
-    def _levels_of_z(self, geometry: TileGeometry) -> IntArray:
-        """The level of every code of z, `(groups, p, q)`: one for each group."""
-        levels = self.coding.prior_z[geometry.quality][:, None, None]
-        return np.broadcast_to(levels, (len(levels), *hyper_size(geometry)))
-
-    def _levels(self, said: Said, step: int, words: IntArray) -> IntArray:
-        """The level of every code of a step, `(groups, h, w)`; `words` is 0 where none is known."""
-        groups = self.coding.core.groups
-        which = slice(groups) if step < STEPS else slice(groups, None)
-        seen = torch.from_numpy(words)[None]
-        found: IntArray = self._scales.indexes(said, which, step, seen)[0].numpy()
-        return found
-
-    def _said(self, z: IntArray, geometry: TileGeometry) -> Said:
-        """What codes `(groups, p, q)` of z say of all levels."""
-        words = torch.from_numpy(self.coding.z.integers(z))[None]
-        return self._scales.of_z(words, geometry.quality, *latent_size(geometry))
-
-    @property
-    def _scales(self) -> Levels:
-        return self.coding.scales.on(torch.device("cpu"))
+    @torch.inference_mode()
+    def traverse_batch(
+        self, batch: AbstractBatch, geometry: TileGeometry
+    ) -> Mapping[str, Tensor] | None:
+        """See `AbstractFamily.traverse_batch`."""
+        return self._walk(batch, None, geometry)
 
     def _walk(
+        self, batch: AbstractBatch, symbols: Mapping[str, Tensor] | None, geometry: TileGeometry
+    ) -> dict[str, Tensor]:
+        """All of `traverse`, for P tiles of one geometry.
+
+        Symbols go in and out as z `(P, groups, p, q)` and y `(P, groups, h, w)`, int32 on the
+        batch's device.
+        """
+        device, groups, (h, w) = batch.device, self.coding.core.groups, latent_size(geometry)
+        of_z, core, rest = (getattr(self.coding, name).on(device) for name in CODEBOOKS)
+        levels = self._levels_of_z(geometry, device).expand(batch.count, -1, -1, -1)
+        own = None if symbols is None else symbols["z"]
+        z = of_z.code(batch.open("z", Method.RANGE), own, levels)
+
+        said = self._said(z, geometry)
+        shape = (batch.count, groups + self.coding.rest.groups, h, w)
+        y = torch.zeros(shape, dtype=torch.int32, device=device)
+        shape = (batch.count, self.network.core_channels, h, w)
+        words = torch.zeros(shape, dtype=torch.int32, device=device)
+        stream = batch.open(self.streams[1], Method.RANS)
+        own = None if symbols is None else symbols["y"][:, :groups]
+        for step, mask in enumerate(self._steps(h, w)):
+            levels, where = self._levels(said, step, words), mask.to(device)
+            y[:, :groups] += core.code(stream, own, levels, where=where)
+            words += core.rounded(y[:, :groups]) * where
+        levels = self._levels(said, STEPS, words)
+        layers = self.network.config.layers[: geometry.layers]
+        first = 0
+        for name, count in zip(self.streams[2:], layers, strict=False):
+            part = slice(first, first + count)
+            own = None if symbols is None else symbols["y"][:, groups:][:, part]
+            stream = batch.open(name, Method.RANS)
+            y[:, groups:][:, part] = rest.code(stream, own, levels[:, part], part)
+            first += count
+        return {"z": z, "y": y}
+
+    def _steps(self, h: int, w: int) -> Iterator[Tensor]:
+        """Where each step codes the core, `(h, w)` bool: all its groups at once."""
+        for step in range(STEPS):
+            yield self.network.h_s_mean.mask(step, h, w)[0, 0].bool()
+
+    def _levels_of_z(self, geometry: TileGeometry, device: torch.device) -> Tensor:
+        """The level of every code of z, `(1, groups, p, q)` int32: one for each group."""
+        levels = torch.from_numpy(self.coding.prior_z[geometry.quality]).to(device)
+        return levels[None, :, None, None].expand(-1, -1, *hyper_size(geometry))
+
+    def _levels(self, said: Said, step: int, words: Tensor) -> Tensor:
+        """The level of every code of a step, `(P, groups, h, w)` int32.
+
+        `words` `(P, core, h, w)` are the core's codewords in integers, 0 where none is known.
+        """
+        groups = self.coding.core.groups
+        which = slice(groups) if step < STEPS else slice(groups, None)
+        return self.coding.scales.on(words.device).indexes(said, which, step, words)
+
+    def _said(self, z: Tensor, geometry: TileGeometry) -> Said:
+        """What codes `(P, groups, p, q)` of z say of all levels."""
+        words = self.coding.z.on(z.device).integers(z)
+        scales = self.coding.scales.on(z.device)
+        return scales.of_z(words, geometry.quality, *latent_size(geometry))
+
+    def _y_hat(
         self,
-        z: IntArray,
+        z: Tensor,
         geometry: TileGeometry,
-        of_core: Callable[[int, Tensor, Mask], IntArray],
-        of_rest: Callable[[Tensor], IntArray],
+        of_core: Callable[[int, Tensor, Tensor], Tensor],
+        of_rest: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """Walk the means; y_hat `(1, M, h, w)` in quantisation steps.
+        """Walk the means; y_hat `(P, M, h, w)` in quantisation steps.
 
         Args:
-            z: codes `(groups, p, q)`.
-            geometry: of the tile.
-            of_core: the codes `(groups, h, w)` of a step, its means, and where it codes.
+            z: codes `(P, groups, p, q)`.
+            geometry: of the tiles.
+            of_core: the codes `(P, groups, h, w)` of a step, its means, and where it codes.
             of_rest: the codes of all other groups for their means.
         """
         network, coding = self.network, self.coding
@@ -193,27 +214,32 @@ class Umgm(AbstractAutoencoder):
         norm, norm_rest = self._norm(geometry).tensor_split([network.core_channels], dim=1)
         features = network.h_s_mean.features(self._words(coding.z, z))[:, :, :h, :w]
         features = features.contiguous(memory_format=torch.channels_last)
-        y_hat = torch.zeros(1, network.core_channels, h, w, device=self._device)
+        y_hat = torch.zeros(len(z), network.core_channels, h, w, device=self._device)
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)
         for step, where in enumerate(self._steps(h, w)):
             mean = network.h_s_mean.step(step, features, y_hat / norm, quality) * norm
             found = mean + self._words(coding.core, of_core(step, mean, where))
-            y_hat = y_hat + found * network.h_s_mean.mask(step, h, w)
+            y_hat = y_hat + found * where
         mean = network.auxiliary_means(features, y_hat / norm, quality) * norm_rest
         return torch.cat([y_hat, mean + self._words(coding.rest, of_rest(mean))], dim=1)
 
-    def _words(self, codebooks: Codebooks, codes: IntArray) -> Tensor:
-        return codebooks.values(codes)[None].to(self._device)
+    def _words(self, codebooks: Codebooks, codes: Tensor) -> Tensor:
+        return codebooks.on(self._device).values(codes.to(self._device))
 
     # ---- decoder only
 
     @torch.inference_mode()
     def dequantise(self, symbols: Symbols, geometry: TileGeometry) -> Tensor:
         """Symbols of one tile to latents in natural units, `(1, M, h, w)`."""
-        z = symbols["z"].reshape(-1, *hyper_size(geometry))
-        y = symbols["y"].reshape(-1, *latent_size(geometry))
-        core, rest = np.split(y, [self.coding.core.groups])
-        y_hat = self._walk(z, geometry, lambda step, mean, where: core, lambda mean: rest)
+        return self.dequantise_batch(shaped(symbols, geometry), geometry)
+
+    @torch.inference_mode()
+    def dequantise_batch(self, symbols: Mapping[str, Tensor], geometry: TileGeometry) -> Tensor:
+        """See `AbstractFamily.dequantise_batch`."""
+        core, rest = symbols["y"].tensor_split([self.coding.core.groups], dim=1)
+        y_hat = self._y_hat(
+            symbols["z"], geometry, lambda _step, _mean, _where: core, lambda _mean: rest
+        )
         latents: Tensor = y_hat * self.network.inverse_gain(self._quality(geometry.quality)).exp()
         return latents
 

@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from codec.entropy import (
-    AbstractStream,
-    BitCounter,
-    Decoder,
-    Encoder,
-    IntArray,
-    Method,
-    code_lengths,
-)
+from codec.entropy import AbstractCoder, BitCounter, Decoder, Encoder, Method, code_lengths
+from codec.entropy.batch import AbstractBatchStream, Single
 from codec.errors import BitstreamError
 from codec.models.base import Halo, TileGeometry
 from codec.models.frozen import (
@@ -25,12 +18,13 @@ from codec.models.frozen import (
 )
 from codec.models.quantize import WORTH
 from codec.models.umgm import Umgm
-from codec.models.umgm.codebooks import Codebooks
+from codec.models.umgm.codebooks import Codebooks, Codewords
 from codec.models.umgm.mixture import LEVELS
 from codec.models.umgm.network import lattice_masks
 from codec.training.export_umgm import fit_codebooks
 from tests.models.umgm_tiny import TINY, tiny
 
+CPU = torch.device("cpu")
 SIZE = (3, 4)
 GEOMETRY = TileGeometry(128, 192, 70)
 
@@ -47,9 +41,14 @@ def counted(seed: int = 0) -> Codebooks:
     return books.fitted(counts)
 
 
-def some_levels(books: Codebooks, seed: int = 1) -> IntArray:
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, LEVELS, (books.groups, *SIZE)).astype(np.int32)
+def some_levels(books: Codebooks, seed: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (books.groups, *SIZE)
+    return torch.randint(0, LEVELS, shape, generator=generator, dtype=torch.int32)
+
+
+def opened(coder: AbstractCoder) -> AbstractBatchStream:
+    return Single(coder).open("y", Method.RANS)
 
 
 def picture(height: int = 128, width: int = 192) -> torch.Tensor:
@@ -79,7 +78,7 @@ def test_the_nearest_code_costs_least_bits_and_error(books: Codebooks) -> None:
         vectors = x[channel : channel + own.shape[1]]
         channel += own.shape[1]
         for place in np.ndindex(SIZE):
-            row = group * LEVELS + levels[(group, *place)]
+            row = group * LEVELS + int(levels[(group, *place)])
             every = np.arange(len(own), dtype=np.int32)
             bits = code_lengths(every, books.tables, np.full(len(own), row, np.int32))
             if books.silent[row]:
@@ -92,18 +91,32 @@ def test_the_nearest_code_costs_least_bits_and_error(books: Codebooks) -> None:
 def test_codes_come_back_and_silent_tables_write_nothing() -> None:
     books = counted()
     levels = some_levels(books)
-    levels[0, 0] = (0, 1, 2, 3)  # silent, after these counts
-    codes = books.nearest(torch.full((8, *SIZE), 0.4), levels)
+    levels[0, 0] = torch.arange(4)  # silent, after these counts
+    codes = books.nearest(torch.full((8, *SIZE), 0.4), levels)[None]
+    levels = levels[None]
     assert books.silent[:4].all()
-    assert (codes[0, 0] == 0).all()
+    assert not codes[0, 0, 0].any()
     encoder = Encoder()
-    books.code(encoder.open("y", Method.RANS), codes, levels)
+    books.on(CPU).code(opened(encoder), codes, levels)
     decoder = Decoder(encoder.finish())
-    np.testing.assert_array_equal(books.code(decoder.open("y", Method.RANS), None, levels), codes)
+    assert torch.equal(books.on(CPU).code(opened(decoder), None, levels), codes)
     decoder.finish()
     counter = BitCounter()
-    books.code(counter.open("y", Method.RANS), codes[:1, 0], levels[:1, 0], slice(1))
+    silent = codes[:, :1, :1], levels[:, :1, :1]
+    books.on(CPU).code(opened(counter), *silent, slice(1))
     assert counter.bits == 0
+
+
+def test_codes_are_written_where_they_are_wanted_and_0_elsewhere() -> None:
+    words = Codebooks.freeze(tiny().rest).on(CPU)
+    levels = torch.full((1, 3, *SIZE), 20, dtype=torch.int32)
+    codes = torch.arange(1, 5, dtype=torch.int32).expand(1, 3, *SIZE)
+    where = torch.tensor([[True, False, True, False]]).expand(SIZE)
+    encoder = Encoder()
+    assert torch.equal(words.code(opened(encoder), codes, levels, where=where), codes * where)
+    decoder = Decoder(encoder.finish())
+    assert torch.equal(words.code(opened(decoder), None, levels, where=where), codes * where)
+    decoder.finish()
 
 
 def test_fitted_tables_follow_counts_and_codewords_hardly_used_are_gone() -> None:
@@ -124,24 +137,36 @@ def test_a_rare_code_behind_the_end_of_its_table_is_coded_too() -> None:
     row = group * LEVELS + level
     last = books.sizes[group] - 1
     assert books.tables.sizes[row] - 1 < last
-    codes = np.full((1, 2), last, np.int32)
-    levels = np.full((1, 2), level, np.int32)
+    codes = torch.full((1, 1, 1, 2), int(last), dtype=torch.int32)
+    levels = torch.full_like(codes, level)
+    part = slice(group, group + 1)
     encoder = Encoder()
-    books.code(encoder.open("y", Method.RANS), codes, levels, slice(group, group + 1))
+    books.on(CPU).code(opened(encoder), codes, levels, part)
     decoder = Decoder(encoder.finish())
-    found = books.code(decoder.open("y", Method.RANS), None, levels, slice(group, group + 1))
-    np.testing.assert_array_equal(found, codes)
+    assert torch.equal(books.on(CPU).code(opened(decoder), None, levels, part), codes)
 
 
 @pytest.mark.parametrize("code", [-1, 15, 4000])
 def test_a_code_without_a_codeword_is_refused(code: int) -> None:
     books = counted()
-    rows = np.full((1, 1), 2 * LEVELS + 9, np.int32)
+    row, codes = np.array([2 * LEVELS + 9], np.int32), np.array([code], np.int32)
     encoder = Encoder()
-    encoder.open("y", Method.RANS).code(np.array([code], np.int32), books.tables, rows[0])
-    stream = Decoder(encoder.finish()).open("y", Method.RANS)
+    encoder.open("y", Method.RANS).code(codes, books.tables, row)
+    levels = torch.full((1, 1, 1, 1), 9, dtype=torch.int32)
     with pytest.raises(BitstreamError, match="codeword"):
-        books.code(stream, None, rows - 2 * LEVELS, slice(2, 3))
+        books.on(CPU).code(opened(Decoder(encoder.finish())), None, levels, slice(2, 3))
+
+
+def test_codewords_of_several_pictures_are_those_of_each_group() -> None:
+    books = counted()
+    generator = torch.Generator().manual_seed(4)
+    codes = torch.randint(0, 7, (2, 3, *SIZE), generator=generator, dtype=torch.int32)
+    values = books.on(CPU).values(codes)
+    assert values.shape == (2, 8, *SIZE)
+    for number, row, column in np.ndindex(2, *SIZE):
+        own = codes[number, :, row, column].tolist()
+        words = [words[code] for words, code in zip(books._words(), own, strict=True)]
+        assert torch.equal(values[number, :, row, column], torch.cat(words))
 
 
 def test_codebooks_are_the_same_out_of_a_file() -> None:
@@ -174,8 +199,8 @@ def test_integer_codewords_are_whole_in_256ths_even_where_half_precision_is_coar
     values = books.banks[0].double() * 256
     assert values.abs().max() > 8 * 256
     assert torch.equal(values, values.round())
-    codes = np.arange(2, dtype=np.int32)[:, None, None]
-    np.testing.assert_array_equal(books.integers(codes) / 256, books.values(codes).numpy())
+    words, codes = books.on(CPU), torch.arange(2, dtype=torch.int32)[None, :, None, None]
+    assert torch.equal(words.integers(codes) / 256, words.values(codes).double())
 
 
 # ---- the codec
@@ -203,32 +228,33 @@ def test_the_frozen_codec_is_the_network() -> None:
 def test_codes_are_chosen_with_the_tables_that_code_them(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = Umgm.freeze(tiny())
     chosen, coded = [], []
-    nearest, code = Codebooks.nearest, Codebooks.code
+    nearest, code = Codebooks.nearest, Codewords.code
 
-    def watch_nearest(books: Codebooks, x: torch.Tensor, levels: IntArray) -> IntArray:
-        chosen.append(levels.copy())
+    def watch_nearest(books: Codebooks, x: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+        chosen.append(levels.clone())
         return nearest(books, x, levels)
 
     def watch_code(
-        books: Codebooks,
-        stream: AbstractStream,
-        given: IntArray | None,
-        levels: IntArray,
+        words: Codewords,
+        stream: AbstractBatchStream,
+        given: torch.Tensor | None,
+        levels: torch.Tensor,
         part: slice = slice(None),
-    ) -> IntArray:
-        coded.append(levels.copy())
-        return code(books, stream, given, levels, part)
+        where: torch.Tensor | bool = True,
+    ) -> torch.Tensor:
+        places = torch.as_tensor(where).expand(levels.shape[2:])
+        coded.append(levels[0, :, places])
+        return code(words, stream, given, levels, part, where)
 
     monkeypatch.setattr(Codebooks, "nearest", watch_nearest)
-    monkeypatch.setattr(Codebooks, "code", watch_code)
+    monkeypatch.setattr(Codewords, "code", watch_code)
     streams_of(codec)
-    even = np.zeros((8, 12), bool)
+    even = torch.zeros(8, 12, dtype=torch.bool)
     even[::2, ::2] = True
     z, first, then, rest = chosen
-    for found, expected in zip(
-        coded, (z, first[:, even], then[:, ~even], rest[:1], rest[1:]), strict=True
-    ):
-        np.testing.assert_array_equal(found, expected)
+    wanted = (z.flatten(1), first[:, even], then[:, ~even], *rest.flatten(1).split(TINY.layers))
+    for found, expected in zip(coded, wanted, strict=True):
+        assert torch.equal(found, expected)
     assert (first != then).any()
 
 
@@ -278,15 +304,15 @@ def test_the_core_is_coded_in_two_steps_that_share_no_position() -> None:
 
 def test_tables_of_the_second_step_depend_on_the_first() -> None:
     codec = Umgm.freeze(tiny())
-    levels = codec.coding.scales.on(torch.device("cpu"))
+    levels = codec.coding.scales.on(CPU)
     said = levels.of_z(torch.zeros(1, 4, 2, 3, dtype=torch.float64), 70, 8, 12)
-    words = np.zeros((4, 8, 12), np.int32)
+    words = torch.zeros(1, 4, 8, 12, dtype=torch.int32)
     first = codec._levels(said, 1, words)
-    words[:, 2, 2] = 9
+    words[..., 2, 2] = 9
     changed = codec._levels(said, 1, words) != first
-    assert changed[:, 1:4, 1:4].any()
-    assert not changed[:, 5:].any()
-    np.testing.assert_array_equal(codec._levels(said, 0, words), codec._levels(said, 0, 0 * words))
+    assert changed[..., 1:4, 1:4].any()
+    assert not changed[..., 5:, :].any()
+    assert torch.equal(codec._levels(said, 0, words), codec._levels(said, 0, 0 * words))
 
 
 def test_fitting_to_codes_makes_them_cheaper_and_drops_what_none_used() -> None:

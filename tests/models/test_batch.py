@@ -1,5 +1,7 @@
 """Several pictures side by side give the symbols and latents that each gives alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,9 +17,9 @@ CPU = torch.device("cpu")
 GEOMETRY = TileGeometry(40, 56, 70)
 
 
-@pytest.fixture(scope="module")
-def family() -> AbstractFamily:
-    return codec.load_model("iscs/small", device="cpu").family
+@pytest.fixture(scope="module", params=["iscs/small", "umgm/base"])
+def family(request: pytest.FixtureRequest) -> AbstractFamily:
+    return codec.load_model(request.param, device="cpu").family
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +40,44 @@ def read(family: AbstractFamily, payloads: list[dict[str, bytes]]) -> None:
     batch.finish()
 
 
+def compare(
+    family: AbstractFamily, payloads: list[dict[str, bytes]], geometry: TileGeometry, kernel: bool
+) -> None:
+    batch = DeviceDecoder(payloads, CPU, kernel=kernel)
+    found = family.traverse_batch(batch, geometry)
+    assert found is not None
+    batch.finish()
+    latents = family.dequantise_batch(found, geometry)
+    pixels = family.synthesise(latents, geometry.quality)
+    for number, own in enumerate(payloads):
+        decoder = Decoder(own)
+        symbols = family.traverse(decoder, None, geometry)
+        decoder.finish()
+        assert found.keys() == symbols.keys()
+        for name, values in symbols.items():
+            np.testing.assert_array_equal(found[name][number].numpy().reshape(-1), values)
+        alone = family.dequantise(symbols, geometry)
+        torch.testing.assert_close(latents[number : number + 1], alone)
+        x_hat = family.synthesise(alone, geometry.quality)
+        assert float((pixels[number] - x_hat).abs().max()) < 1 / 255
+
+
 @pytest.mark.parametrize("kernel", [False, True], ids=["cores", "kernel"])
 def test_pictures_side_by_side_are_those_one_by_one(
     family: AbstractFamily, payloads: list[dict[str, bytes]], kernel: bool
 ) -> None:
-    payloads = payloads[:2] if kernel else payloads  # which is interpreted here
-    batch = DeviceDecoder(payloads, CPU, kernel=kernel)
-    found = family.traverse_batch(batch, GEOMETRY)
-    assert found is not None
-    batch.finish()
-    latents = family.dequantise_batch(found, GEOMETRY)
-    for number, own in enumerate(payloads):
-        decoder = Decoder(own)
-        symbols = family.traverse(decoder, None, GEOMETRY)
-        decoder.finish()
-        for name, values in symbols.items():
-            np.testing.assert_array_equal(found[name][number].numpy().reshape(-1), values)
-        alone = family.dequantise(symbols, GEOMETRY)
-        torch.testing.assert_close(latents[number : number + 1], alone)
+    compare(family, payloads[:2] if kernel else payloads, GEOMETRY, kernel)  # it is interpreted
+
+
+def test_pictures_side_by_side_are_those_one_by_one_of_the_first_layers_too(
+    family: AbstractFamily, payloads: list[dict[str, bytes]]
+) -> None:
+    needed = len(family.streams) - family.layers
+    for layers in range(family.layers):
+        known = [
+            {name: own[name] for name in family.streams[: needed + layers]} for own in payloads
+        ]
+        compare(family, known, replace(GEOMETRY, layers=layers), kernel=False)
 
 
 def test_the_symbols_of_one_in_a_batch_of_one_are_its_own(
