@@ -359,6 +359,7 @@ GOLDEN = {
     "gpu-photo": (lambda: photo(96, 130), 50),
     "references": (shown, 40),
     "nudged-photo": (lambda: photo(150, 170), 70),
+    "coarser-photo": (lambda: photo(96, 130), 50),
     "longer-photo": (lambda: photo(150, 170), 50),
 }
 ONLY_OF = {
@@ -370,6 +371,7 @@ ONLY_OF = {
     "references": "clc",
     "nudged": "inr",
     "longer": "inr",
+    "coarser": "inr",
 }
 
 
@@ -381,7 +383,8 @@ ONLY_OF = {
         for vector in GOLDEN
         # iscs has had weights without groups, with them, and trained further, its small network
         # from a CPU and from a GPU; umgm was trained anew on one; the encoder of inr has come to
-        # move single integers of networks, and to remember gradients for longer.
+        # move single integers of networks, to remember gradients for longer, and its priors to look
+        # at coarser grids.
         if ONLY_OF.get(vector.partition("-")[0], family) == family
     ],
     indirect=["name"],

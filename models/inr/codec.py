@@ -34,8 +34,8 @@ __all__ = ["Inr", "evaluations_after", "iterations_of", "lmbda_of"]
 
 
 SMALL = 1 << 14  # pixels
-PAYS_FROM = {"lop": 0, "mop": 65_000, "hop": 460_000}  # pixels, where a bit is worth 0.005;
-PAYS_POWER = 0.35  # of what a bit is worth, with which that grows: few bits must pay for the rest
+PAYS_FROM = {"lop": 0, "mop": 1.3e7, "hop": 1.2e8}  # pixels by what a bit is worth: of
+# large pictures and those of which many bits are written, networks are a small part
 ITERATIONS = (120, 10_000)  # of efforts 0 and 9
 LMBDA = (3e-2, 8e-5)  # at qualities 0 and 100
 EVALUATIONS = (40, 1000)  # of what networks cost as they are rounded, at least and at most
@@ -174,10 +174,9 @@ class Inr(AbstractFamily):
 
     def _prior_for(self, lmbda: float, pixels: int) -> int:
         """The nearest by lambda of the largest networks that are worth their bits."""
-        size = pixels / (lmbda / 0.005) ** PAYS_POWER
         numbers = range(len(self.priors))
         presets = [prior.preset for prior in self.priors]
-        worth = [n for n in numbers if PAYS_FROM[presets[n].name] <= size] or numbers
+        worth = [n for n in numbers if PAYS_FROM[presets[n].name] <= pixels / lmbda] or numbers
         largest = max((presets[n] for n in worth), key=lambda preset: preset.width)
         alike = (n for n in worth if presets[n] == largest)
         return min(alike, key=lambda n: abs(math.log(self.priors[n].lmbda / lmbda)))
