@@ -72,7 +72,7 @@ def test_a_picture_that_a_reference_shows_costs_less_before_any_training() -> No
         same, _, _ = network.code(y, quality, (y / std)[:, None])
         shown = network.code(y, quality, (y / std)[:, None])[1]
         strange = network.code(y, quality, (y.roll(1, 0) / std)[:, None])[1]
-    assert (shown < 0.3 * alone).all()
+    assert (shown < 0.5 * alone).all()
     assert (strange > shown).all()
     assert (same - y * network.iscs.gain(quality).exp()).abs().max() < 0.96
 
