@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from codec.models.inr import Inr
-from codec.models.inr.layout import IFCE_LEVELS, LEVELS, PRESETS, Preset, coarser
+from codec.models.inr.layout import IFCE_LEVELS, LEVELS, Preset, coarser, preset_called
 from codec.models.inr.parameters import Prior, codes, prior_unit
 from codec.models.inr.tables import laplace_tables, side_tables
 from codec.training.ship import ship
@@ -30,7 +30,6 @@ def freeze(priors: Sequence[tuple[str, float, Mapping[str, Tensor]]]) -> Inr:
     Args:
         priors: of each the preset's name, the lambda, and tensors by the names of `layout.shapes`.
     """
-    presets = {preset.name: preset for preset in PRESETS}
     made = []
     for name, lmbda, tensors in priors:
         values = {}
@@ -38,7 +37,7 @@ def freeze(priors: Sequence[tuple[str, float, Mapping[str, Tensor]]]) -> Inr:
             own = value.detach().cpu().float().double().numpy()
             unit = prior_unit(tensor)
             values[tensor] = np.rint(own / unit) * unit if codes(tensor) else own
-        made.append(Prior(presets[name], lmbda, values))
+        made.append(Prior(preset_called(name), lmbda, values))
     return Inr(made, laplace_tables(), side_tables(len(made)))
 
 

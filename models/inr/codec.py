@@ -22,7 +22,7 @@ from codec.models.base import SHORT, AbstractFamily, Halo, Search, Symbols, Tile
 from codec.models.frozen import tables_of_tensors, tensors_of_tables
 from codec.models.inr import fused, network
 from codec.models.inr.latents import LATENT_MAX, LATENT_MIN, LatentModel
-from codec.models.inr.layout import HYPER_LEVELS, PRESETS, grid_sizes, shapes
+from codec.models.inr.layout import HYPER_LEVELS, grid_sizes, preset_called, shapes
 from codec.models.inr.network import fresh, upsample
 from codec.models.inr.parameters import Prior, codes, floats, integers, prior_unit
 from codec.models.inr.steps import choose_steps
@@ -34,8 +34,8 @@ __all__ = ["Inr", "evaluations_after", "iterations_of", "lmbda_of"]
 
 
 SMALL = 1 << 14  # pixels
-PAYS_FROM = {"lop": 0, "mop": 1.3e7, "hop": 1.2e8}  # pixels by what a bit is worth: of
-# large pictures and those of which many bits are written, networks are a small part
+# Pixels by what a bit is worth, from which on a preset's gain is more than its networks' bits.
+PAYS_FROM = {"lop": 0, "mop": 1.3e7, "hop": 1.2e8}
 ITERATIONS = (120, 10_000)  # of efforts 0 and 9
 LMBDA = (3e-2, 8e-5)  # at qualities 0 and 100
 EVALUATIONS = (40, 1000)  # of what networks cost as they are rounded, at least and at most
@@ -87,15 +87,14 @@ class Inr(AbstractFamily):
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Inr:
         """See `AbstractFamily.load`; the inverse of `tensors` and `metadata`."""
-        presets = {preset.name: preset for preset in PRESETS}
         priors = []
         described = zip(metadata["presets"].split(), metadata["lambdas"].split(), strict=True)
         for number, (name, lmbda) in enumerate(described):
             values = {}
-            for tensor in shapes(presets[name]):
+            for tensor in shapes(preset_called(name)):
                 value = tensors[f"prior.{number}.{tensor}"].numpy().astype(np.float64)
                 values[tensor] = value * prior_unit(tensor) if codes(tensor) else value
-            priors.append(Prior(presets[name], float(lmbda), values))
+            priors.append(Prior(preset_called(name), float(lmbda), values))
         tables = (tables_of_tensors(f"{name}.", tensors, PRECISION) for name in ("latents", "side"))
         return cls(priors, *tables)
 

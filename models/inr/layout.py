@@ -18,6 +18,7 @@ __all__ = [
     "Preset",
     "coarser",
     "grid_sizes",
+    "preset_called",
     "shapes",
 ]
 
@@ -74,6 +75,15 @@ class Preset:
 
 
 PRESETS = (Preset("lop", 6, 2, 8, 1), Preset("mop", 10, 4, 16, 2), Preset("hop", 14, 6, 48, 2))
+
+
+def preset_called(name: str) -> Preset:
+    """The one of `PRESETS` with a name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {preset.name: preset for preset in PRESETS}[name]
 
 
 def grid_sizes(height: int, width: int) -> list[tuple[int, int]]:

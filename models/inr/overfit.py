@@ -107,9 +107,14 @@ def overfit(
     fit = _Descent(x, lmbda, start, seed=seed, shared=shared, learn=learn)
     if interrupted is not None and interrupted.is_set():
         iterations = min(iterations, HURRIED)
-    started = time.monotonic()
     steps = 0
     with ended_by(interrupted):
+        if x.device.type == "cpu":
+            # Kernels compile in a machine's first fit, for longer than some fits may take.
+            pixel = _Descent(x[:, :, :1, :1].contiguous(), lmbda, start, seed=seed, shared=shared)
+            pixel.check(0.0)
+            pixel.step(0.0, 1.0)
+        started = time.monotonic()
         for number in range(iterations):
             share = max(number / iterations, (time.monotonic() - started) / seconds)
             if share >= 1:

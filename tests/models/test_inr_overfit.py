@@ -5,7 +5,8 @@ from threading import Event
 import pytest
 import torch
 
-from codec.models.inr import network
+from codec.models.inr import fused, network
+from codec.models.inr import overfit as overfitting
 from codec.models.inr.layout import HYPER_LEVELS, PRESETS, grid_sizes
 from codec.models.inr.network import fresh
 from codec.models.inr.overfit import overfit
@@ -92,6 +93,24 @@ def test_shared_networks_are_one_for_all_pictures():
 def test_a_fit_ends_with_its_seconds():
     _, reports = fitted(picture(), steps=10**9, seconds=0.5)
     assert reports[-1].share == 1
+
+
+def test_the_clock_of_a_fit_starts_when_kernels_are_compiled(monkeypatch):
+    told = []
+
+    def watched(name, function):
+        def call(*values):
+            told.append(name)
+            return function(*values)
+
+        return call
+
+    for name in ("upsample", "synthesise", "bits", "soft_round"):
+        monkeypatch.setattr(fused, name, watched(name, getattr(fused, name)))
+    monkeypatch.setattr(overfitting.time, "monotonic", watched("clock", lambda: 0.0))
+    fitted(picture(), steps=1, seconds=1.0)
+    before = told[: told.index("clock")]
+    assert set(before) == {"upsample", "synthesise", "bits", "soft_round"}
 
 
 @pytest.mark.parametrize("limit", [{"steps": 120}, {"steps": 10**9, "seconds": 0.5}])
