@@ -175,17 +175,17 @@ def _encode_video(
     arguments: argparse.Namespace, options: api.EncodeOptions, watch: Stopwatch
 ) -> None:
     with _about(arguments.input):
-        from codec.io.video import read_video
-        from codec.journal import Journal
+        with watch.part("load"):
+            from codec.io.video import read_video
+            from codec.journal import Journal
 
+            clip = read_video(arguments.input, max_pixels=arguments.max_pixels)
+            _set_threads(arguments.threads)
         output = Path(arguments.output)
         journal = None
         if arguments.output != STANDARD:
             path = output.with_name(f".{output.name}.groups")
             journal = Journal(path, resume=arguments.resume)
-        with watch.part("load"):
-            clip = read_video(arguments.input, max_pixels=arguments.max_pixels)
-            _set_threads(arguments.threads)
         with _bar() as bar:
             encoded = api.encode_clip(clip, options, watch=watch, progress=bar, journal=journal)
     with _about(arguments.output):
@@ -550,7 +550,7 @@ def _parser() -> argparse.ArgumentParser:
         "--key-every", type=_count, metavar="G", help="frames of a scene from which to start, 30"
     )
     verb.add_argument(
-        "--resume", action="store_true", help="take the groups of a video that are coded already"
+        "--resume", action="store_true", help="go on with a video where an encode was killed"
     )
     verb.add_argument(
         "--lanes", type=_count, metavar="N", help="of the entropy coder, for a GPU; see docs/gpu.md"

@@ -165,7 +165,8 @@ def encode_video(
         search: how hard to look for better frames; its seconds are for all of them.
         watch: is told what takes how long.
         progress: is told how far it has come.
-        journal: has groups that were coded before, and gets those that are coded now.
+        journal: has groups that were coded before, and gets those that are coded now, the one
+            that is not finished too.
 
     Raises:
         UsageError: the target is too small.
@@ -185,6 +186,7 @@ def encode_video(
             search,
             seconds=left * len(frames) / (expected - done),
             watch=within(progress, done / expected, len(frames) / expected),
+            bookmark=journal.bookmark(frames) if journal else None,
         )
         geometry = GroupGeometry(look.height, look.width, len(frames))
         share = bpp * pixels * len(frames) - spare - 8 * GROUP_BYTES

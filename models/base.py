@@ -36,6 +36,7 @@ from codec.gaussians import Gaussians
 
 __all__ = [
     "SHORT",
+    "AbstractBookmark",
     "AbstractConditional",
     "AbstractFamily",
     "AbstractScene",
@@ -91,6 +92,22 @@ class Halo:
     bottom: int = 0
 
 
+class AbstractBookmark(ABC):
+    """Where a search keeps how far it has come, to go on there if its process is killed."""
+
+    @abstractmethod
+    def find(self) -> Mapping[str, Tensor] | None:
+        """What was kept last of this search, on the CPU; None if nothing was."""
+
+    @abstractmethod
+    def keep(self, state: Mapping[str, Tensor]) -> None:
+        """Keep `state`, on any device, in place of what was kept before.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+
+
 @dataclass(frozen=True)
 class Search:
     """How hard an encoder looks for symbols that cost less; may be without effect.
@@ -101,12 +118,14 @@ class Search:
         watch: is told the part that is done, 0 to 1, and in a few words how good it is.
         interrupted: to set at Ctrl-C, which then ends the search with the best that was found, and
             cuts those that come after it short; None to let the KeyboardInterrupt through.
+        bookmark: for searches that can go on where one was killed; the others leave it alone.
     """
 
     effort: int = 0
     seconds: float = math.inf
     watch: Callable[[float, str], None] = lambda part, note: None
     interrupted: Event | None = None
+    bookmark: AbstractBookmark | None = None
 
 
 SHORT = Search()

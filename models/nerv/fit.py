@@ -2,12 +2,17 @@
 
 After a start in floats, weights and embeddings are rounded in learned steps while they learn, and
 the bits that they would cost join the loss where they are above what is allowed.
+
+On a GPU frames are drawn in bfloat16 by compiled kernels; losses, rounding and all that learns are
+float32 everywhere.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -26,6 +31,8 @@ from codec.models.quantize import add_noise, round_ste
 
 __all__ = ["fit"]
 
+logger = logging.getLogger(__name__)
+
 RATES = (8e-3, 2e-2, 1e-2)  # per step, of weights, embeddings, and log2 of steps
 RATE_END = 0.01
 WARM_UP = 0.05  # of the time
@@ -37,6 +44,7 @@ SMOOTHING = 0.97  # of the running error
 COLLAPSE_DB = 3.0
 INSTANT = 1e-3  # seconds: less is not allowed
 SAID_STEPS = 50  # between notes, and between looks for a collapse
+KEPT_SECONDS = 30.0  # between bookmarks
 
 
 def fit(x: Tensor, layout: Layout, bits: float, iterations: int, search: Search) -> Group:
@@ -47,22 +55,31 @@ def fit(x: Tensor, layout: Layout, bits: float, iterations: int, search: Search)
         layout: of the network.
         bits: of weights and embeddings.
         iterations: steps, of a frame each; fewer if `search.seconds` are over before.
-        search: see `Search`; its effort is not looked at.
+        search: see `Search`; its effort is not looked at. Steps and seconds up to its bookmark
+            are of those allowed, and the schedule never goes back.
     """
     descent = _Descent(x, layout, bits)
+    kept = search.bookmark.find() if search.bookmark else None
+    if kept is not None and not descent.go_on(kept):
+        logger.warning("what was kept of a fit is of another network or device: it begins again")
     if search.interrupted is not None and search.interrupted.is_set():
         iterations = min(iterations, SAID_STEPS)
-    started = time.monotonic()
+    marked = now = time.monotonic()
     with ended_by(search.interrupted):
-        for number in range(iterations):
-            passed = (time.monotonic() - started) / max(search.seconds, INSTANT)
-            share = max(number / iterations, passed)
+        while descent.steps < iterations:
+            before, now = now, time.monotonic()
+            descent.seconds += now - before
+            passed = descent.seconds / max(search.seconds, INSTANT)
+            share = max(descent.share, descent.steps / iterations, passed)
             if share >= 1:
                 break
             descent.step(share)
-            if number % SAID_STEPS == SAID_STEPS - 1:
+            if descent.steps % SAID_STEPS == 0:
                 descent.look()
                 search.watch(share, descent.note)
+            if search.bookmark and now - marked >= KEPT_SECONDS:
+                search.bookmark.keep(descent.state())
+                marked = now
     descent.look()
     return descent.group()
 
@@ -82,9 +99,10 @@ class _State:
 
 @final
 class _Descent:
-    """The state of a fit."""
+    """The state of a fit: `steps` were made in `seconds`, and the schedule is at `share`."""
 
     def __init__(self, x: Tensor, layout: Layout, bits: float) -> None:
+        self.steps, self.seconds, self.share = 0, 0.0, 0.0
         self._x, self._layout, self._device = x, layout, x.device
         self._generator = torch.Generator().manual_seed(0)
         self._noise = torch.Generator(x.device).manual_seed(0)
@@ -111,7 +129,7 @@ class _Descent:
     # ---- a step
 
     def step(self, share: float) -> None:
-        """One frame's."""
+        """One frame's, at `share` of the schedule."""
         if share >= IN_FLOATS and not self._rounds:
             self._begin_rounding()
         decay = RATE_END + (1 - RATE_END) * (1 + math.cos(math.pi * share)) / 2
@@ -129,10 +147,15 @@ class _Descent:
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._optimiser.step()
+        self.steps, self.share = self.steps + 1, share
 
     def _begin(self) -> torch.optim.Adam:
         groups = [{"params": [leaf], "lr": 0.0} for leaf in self._state.leaves()]
-        return torch.optim.Adam(groups, betas=BETAS)
+        optimiser = torch.optim.Adam(groups, betas=BETAS)
+        for leaf in self._state.leaves():  # as Adam begins, but before a step: `state` has it
+            moments = {name: torch.zeros_like(leaf) for name in ("exp_avg", "exp_avg_sq")}
+            optimiser.state[leaf] = {"step": torch.zeros(()), **moments}
+        return optimiser
 
     def _next(self) -> int:
         """Frames come in an order of chance, all before one comes again."""
@@ -205,6 +228,44 @@ class _Descent:
             total = total + _laplace_bits(residuals.reshape(-1), of, len(c), self._noise)
         return total
 
+    # ---- going on where another stopped
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a descent of the same frames, network and bits needs to go on from here."""
+        numbers = [self.steps, self.seconds, self.share, self._rounds]
+        numbers += [self._error, self._best_error]
+        order = self._order + [-1] * (len(self._x) - len(self._order))
+        return {
+            "numbers": torch.tensor(numbers, dtype=torch.float64),
+            "order": torch.tensor(order),
+            "generator": self._generator.get_state(),
+            "noise": self._noise.get_state(),
+            **self._learned(),
+        }
+
+    @torch.no_grad()
+    def go_on(self, state: Mapping[str, Tensor]) -> bool:
+        """Take over a `state`; nothing happens, and False, if it is of another network."""
+        if _shapes(state) != _shapes(self.state()):
+            return False
+        steps, self.seconds, self.share, rounds, *errors = state["numbers"].tolist()
+        self.steps, self._rounds = int(steps), bool(rounds)
+        self._error, self._best_error = errors
+        self._order = [number for number in state["order"].tolist() if number >= 0]
+        self._generator.set_state(state["generator"])
+        self._noise.set_state(state["noise"])
+        for name, value in self._learned().items():
+            value.copy_(state[name])
+        return True
+
+    def _learned(self) -> dict[str, Tensor]:
+        """The tensors themselves that steps and looks change."""
+        found: dict[str, Tensor] = {}
+        for (name, leaf), best in zip(vars(self._state).items(), self._best, strict=True):
+            own = {"now": leaf.detach(), "best": best, **self._optimiser.state[leaf]}
+            found |= {f"{name}.{part}": value for part, value in own.items()}
+        return found
+
     # ---- watching
 
     def look(self) -> None:
@@ -276,6 +337,10 @@ def _laplace_bits(c: Tensor, of: Tensor, count: int, generator: torch.Generator)
     outside = (distance.clamp(min=0.5) - 0.5) / b - torch.log(-torch.expm1(-1 / b)) + math.log(2)
     nats = torch.where(distance < 0.5, -torch.log(inside.clamp(min=1e-12)), outside)
     return nats.sum() / math.log(2)
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (value.shape, value.dtype) for name, value in state.items()}
 
 
 def _ordered(weight: Tensor) -> Tensor:

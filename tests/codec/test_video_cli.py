@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 import codec
 from codec.bitstream import ChunkType, unpack
@@ -12,6 +13,7 @@ from codec.cli import main
 from codec.io.video import Look, read_video, video_writer
 from codec.journal import Journal
 from codec.models.nerv import Nerv
+from codec.models.nerv import fit as fitting
 from tests.codec.test_video_files import packets, tone
 from tests.video_clips import moving
 
@@ -143,6 +145,71 @@ def test_an_interrupted_encode_goes_on_where_it_was(source, stream, tmp_path, mo
     assert seen == [3, 2, 2]
     assert target.read_bytes() == stream.read_bytes()
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_group_whose_fit_was_killed_goes_on_where_it_was(source, stream, tmp_path, monkeypatch):
+    target, words = tmp_path / "out.bin", ["-m", "nerv", "-q", "90"]
+    step, made = fitting._Descent.step, []
+
+    def counted(self, share):
+        if len(made) == 85:  # the first group has 60, the second 40
+            made.append("killed")
+            raise MemoryError
+        made.append(share)
+        step(self, share)
+
+    monkeypatch.setattr(fitting, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(fitting._Descent, "step", counted)
+    assert main(["encode", str(source), str(target), *words]) == 6
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {".out.bin.groups", ".out.bin.groups.unfinished"}
+    assert main(["encode", str(source), str(target), *words, "--resume"]) == 0
+    assert made == [k / 60 for k in range(60)] + [k / 40 for k in range(25)] + ["killed"] + [
+        k / 40 for k in range(25, 40)
+    ]
+    assert target.read_bytes() == stream.read_bytes()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_is_left_of_a_fit_that_is_damaged_or_another_is_not_taken(tmp_path, caplog):
+    frames, others = [np.zeros((2, 3, 3), np.uint8)], [np.ones((2, 3, 3), np.uint8)]
+    state = {"a": torch.arange(3), "b": torch.tensor(0.5, dtype=torch.float64)}
+
+    def bookmark(head=("a", 1.0), own=frames, resume=True):
+        journal = Journal(tmp_path / "groups", resume=resume)
+        journal.begin(head)
+        return journal.bookmark(own)
+
+    assert bookmark().find() is None
+    bookmark().keep({"a": torch.zeros(9)})
+    bookmark(resume=False).keep(state)
+    (path,) = tmp_path.iterdir()
+    found = bookmark().find()
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], value) for name, value in state.items())
+    assert bookmark(resume=False).find() is None
+    assert not caplog.records
+    assert bookmark(head=["a", 2.0]).find() is None
+    assert bookmark(own=others).find() is None
+    assert len(caplog.records) == 2
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for damaged in (whole[:place], whole[:place] + bytes([whole[place] ^ 1]) + whole[place:]):
+            path.write_bytes(damaged)
+            assert bookmark().find() is None
+    assert all("damaged or of another encode" in record.message for record in caplog.records)
+
+
+def test_a_group_that_is_done_leaves_no_fit(tmp_path):
+    frames = [np.zeros((2, 3, 3), np.uint8)]
+    journal = Journal(tmp_path / "groups", resume=True)
+    journal.begin(["a"])
+    journal.bookmark(frames).keep({"a": torch.zeros(2)})
+    journal.add(frames, b"payload")
+    assert [path.name for path in tmp_path.iterdir()] == ["groups"]
+    journal.bookmark(frames).keep({"a": torch.zeros(2)})
+    journal.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_groups_of_another_encode_or_cut_lines_are_not_taken(tmp_path, caplog):

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from codec.entropy import BitCounter, code_lengths
 from codec.errors import BitstreamError, UsageError
-from codec.models.base import GroupGeometry, Search
+from codec.models.base import AbstractBookmark, GroupGeometry, Search
+from codec.models.nerv import fit as fitting
 from codec.models.nerv.fit import _Descent, _laplace_bits, fit
 from codec.models.nerv.layout import CHANNELS, VARIANTS, Layout
 from codec.models.nerv.network import draw, encoded_times, fresh
@@ -270,6 +271,92 @@ def test_an_interrupt_gives_what_there_is_or_is_let_through():
     group = fit(clip(), layout, 1e5, 100, Search(watch=stop, interrupted=event))
     assert event.is_set()
     assert group.layout == layout
+
+
+class Memory(AbstractBookmark):
+    """A bookmark that is copied, as a file would be, and forgotten with the test."""
+
+    def __init__(self):
+        self.state = None
+
+    def find(self):
+        return self.state
+
+    def keep(self, state):
+        self.state = {name: value.clone() for name, value in state.items()}
+
+
+SMALL = Layout(VARIANTS["light"], 4, 16, 20, 8)
+
+
+def fitted(layout=SMALL, steps=140, **options):
+    x = clip()[:, :, : layout.height, : layout.width].contiguous()
+    return fit(x, layout, 4.0 * layout.parameters, steps, Search(**options))
+
+
+def killed(layout=SMALL, steps=140, *, notes=1, **options):
+    """A bookmark at the step before a fit was killed where it made so many notes."""
+    memory, made = Memory(), []
+
+    def die(part, note):
+        made.append(note)
+        if len(made) == notes:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fitted(layout, steps, watch=die, bookmark=memory, **options)
+    return memory
+
+
+def assert_same(a, b):
+    for name in ("steps", "weights", "embeddings"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+@pytest.fixture
+def always_kept(monkeypatch):
+    monkeypatch.setattr(fitting, "KEPT_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("always_kept")
+@pytest.mark.parametrize(("variant", "notes"), [("light", 1), ("light", 2), ("nerv", 2)])
+def test_a_fit_that_was_killed_ends_as_if_it_had_not_been(variant, notes):
+    layout = Layout(VARIANTS[variant], 4, 16, 20, 8)
+    memory = killed(layout, 200, notes=notes)
+    assert memory.state["numbers"][0] == 50 * notes - 1
+    assert memory.state["numbers"][3] == (notes == 2)  # whether it rounds
+    parts = []
+    found = fitted(layout, 200, watch=lambda part, note: parts.append(part), bookmark=memory)
+    assert_same(found, fitted(layout, 200))
+    assert parts == [(50 * k - 1) / 200 for k in range(notes, 5)]
+
+
+@pytest.mark.usefixtures("always_kept")
+@pytest.mark.parametrize(("allowed", "further"), [(60.0, 10), (90.0, 40), (30.0, 0)])
+def test_seconds_before_a_fit_was_killed_are_of_those_allowed(monkeypatch, allowed, further):
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(fitting.time, "monotonic", lambda: float(next(ticks)))
+    memory = killed(steps=10**9, seconds=60.0)
+    assert memory.state["numbers"][:3].tolist() == [49, 49.0, 49 / 60]
+    fitted(steps=10**9, seconds=allowed, bookmark=memory)
+    assert memory.state["numbers"][:2].tolist() == [49 + further, 49.0 + further]
+
+
+@pytest.mark.usefixtures("always_kept")
+def test_a_schedule_does_not_go_back_when_there_is_more_time():
+    memory, parts = killed(steps=100), []
+    fitted(steps=200, watch=lambda part, note: parts.append(part), bookmark=memory)
+    assert parts == [0.48, 0.495, 0.745, 0.995]
+
+
+@pytest.mark.usefixtures("always_kept")
+def test_what_was_kept_of_another_network_is_not_taken(caplog):
+    memory = killed(Layout(VARIANTS["light"], 4, 16, 20, 12))
+    for state in (memory.state, {}, {"numbers": torch.zeros(6)}):
+        memory.state = state
+        assert_same(fitted(steps=20, bookmark=memory), fitted(steps=20))
+    assert len(caplog.records) == 3
+    assert "begins again" in caplog.text
 
 
 def test_a_budget_chooses_the_size_of_a_network():
