@@ -120,11 +120,20 @@ class _Descent:
         self._tensor_of = torch.repeat_interleave(tensors, torch.tensor(self._sizes))
         self._tensor_of = self._tensor_of.to(self._device)
         self._times = encoded_times(layout.frames).to(self._device)
+        self._drawn = _drawn
         self._optimiser = self._begin()
         self._error, self._cost = math.nan, math.nan
         self._rounds = False
         self._order: list[int] = []
         self._best_error, self._best = math.inf, self._copy()
+        if self._device.type == "cuda":
+            self._compile()
+
+    def _compile(self) -> None:
+        """Draw in half precision by kernels for this layout, compiled before any clock starts."""
+        self._drawn = torch.compile(_drawn_in_half, mode="reduce-overhead", dynamic=False)
+        torch.autograd.backward(self._frame(0).sum())
+        self._optimiser.zero_grad(set_to_none=True)
 
     # ---- a step
 
@@ -136,15 +145,15 @@ class _Descent:
         decay *= min(1.0, (share + 0.1 * WARM_UP) / WARM_UP)
         for group, rate in zip(self._optimiser.param_groups, RATES, strict=True):
             group["lr"] = rate * decay
+        self._optimiser.zero_grad(set_to_none=True)  # before what CUDA graphs gave is overwritten
         number = self._next()
         x = self._x[number : number + 1].float() / 255
-        error = functional.mse_loss(self._frames([number]), x)
+        error = functional.mse_loss(self._frame(number), x)
         loss = error / max(self._running(float(error.detach())), 1e-9)
         if self._rounds:
             cost = self._cost_bits() / self._bits
             self._cost = float(cost.detach())
             loss = loss + BITS_WEIGHT * functional.relu(cost - 1)
-        self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._optimiser.step()
         self.steps, self.share = self.steps + 1, share
@@ -169,22 +178,17 @@ class _Descent:
         self._error = SMOOTHING * self._error + (1 - SMOOTHING) * error
         return self._error
 
-    def _frames(self, numbers: list[int]) -> Tensor:
+    def _frame(self, number: int) -> Tensor:
         steps = self._steps()
-        flat, embeddings = self._state.weights, self._state.embeddings[:, numbers]
+        flat = self._state.weights
+        embeddings = self._state.embeddings[:, number : number + 1].contiguous()
         if self._rounds:
             own = steps[: len(self._sizes)][self._tensor_of]
             flat = round_ste(flat / own) * own
             own = steps[len(self._sizes) :, None, None, None]
             embeddings = round_ste(embeddings / own) * own
-        shapes = self._layout.shapes
-        parts = torch.split(flat, self._sizes)
-        weights = {
-            name: _ordered(part.view(shape))
-            for (name, shape), part in zip(shapes.items(), parts, strict=True)
-        }
-        known = embeddings.transpose(0, 1) if self._layout.embedded else None
-        return draw(weights, self._layout, self._times[numbers], known)
+        times = self._times[number : number + 1]
+        return self._drawn(flat, self._layout, times, embeddings.transpose(0, 1))
 
     # ---- rounding
 
@@ -303,6 +307,22 @@ class _Descent:
         embeddings = self._state.embeddings / steps[len(self._sizes) :, None, None, None]
         index = torch.round(torch.log2(steps) * OCTAVE) + UNIT_STEP
         return Group(self._layout, *(_integers(own) for own in (index, weights, embeddings)))
+
+
+def _drawn(flat: Tensor, layout: Layout, times: Tensor, embeddings: Tensor) -> Tensor:
+    """`draw` with weights that lie one after the other, and embeddings that may have no channel."""
+    parts = torch.split(flat, [math.prod(shape) for shape in layout.shapes.values()])
+    weights = {
+        name: _ordered(part.view(shape))
+        for (name, shape), part in zip(layout.shapes.items(), parts, strict=True)
+    }
+    return draw(weights, layout, times, embeddings if layout.embedded else None)
+
+
+def _drawn_in_half(flat: Tensor, layout: Layout, times: Tensor, embeddings: Tensor) -> Tensor:
+    """`_drawn` computed in bfloat16; what goes in and out, and gradients, are float32."""
+    with torch.autocast(flat.device.type, torch.bfloat16):
+        return _drawn(flat, layout, times, embeddings).float()
 
 
 def _start(x: Tensor, layout: Layout) -> Tensor:

@@ -349,6 +349,17 @@ def test_a_schedule_does_not_go_back_when_there_is_more_time():
     assert parts == [0.48, 0.495, 0.745, 0.995]
 
 
+def test_a_state_is_all_of_another_descent():
+    first, second = (_Descent(clip()[:, :, :16, :20], SMALL, 1e4) for _ in range(2))
+    for number in range(30):
+        first.step(number / 60)
+    first.look()
+    first.step(0.6)
+    assert second.go_on(first.state())
+    for (name, ours), theirs in zip(first.state().items(), second.state().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
 @pytest.mark.usefixtures("always_kept")
 def test_what_was_kept_of_another_network_is_not_taken(caplog):
     memory = killed(Layout(VARIANTS["light"], 4, 16, 20, 12))
@@ -357,6 +368,35 @@ def test_what_was_kept_of_another_network_is_not_taken(caplog):
         assert_same(fitted(steps=20, bookmark=memory), fitted(steps=20))
     assert len(caplog.records) == 3
     assert "begins again" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch asks for it as it compiles
+def test_a_gpu_draws_about_the_same_in_half_precision_by_one_graph(monkeypatch):
+    graphs, compiled = [], torch.compile
+
+    def graph_of(module, inputs):
+        graphs.append(module)
+        return module.forward
+
+    def compiled_here(function, **options):
+        assert options == {"mode": "reduce-overhead", "dynamic": False}
+        return compiled(function, backend=graph_of, dynamic=False, fullgraph=True)
+
+    monkeypatch.setattr(torch, "compile", compiled_here)
+    for frames in (4, 3):
+        layout = Layout(VARIANTS["light"], frames, 48, 64, 8)
+        plain, half = (_Descent(clip()[:frames], layout, 1e5) for _ in range(2))
+        half._compile()
+        for share in (0.1, 0.5):  # in floats, and rounded
+            for descent in (plain, half):
+                descent.step(share)
+            for number in range(frames):
+                pair = plain._frame(number), half._frame(number)
+                assert pair[1].dtype == torch.float32
+                assert not torch.equal(*pair)
+                torch.testing.assert_close(*pair, atol=0.02, rtol=0)
+        assert all(leaf.grad.dtype == torch.float32 for leaf in half._state.leaves())
+    assert len(graphs) == 1  # of both groups
 
 
 def test_a_budget_chooses_the_size_of_a_network():
