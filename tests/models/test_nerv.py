@@ -358,6 +358,7 @@ def test_a_state_is_all_of_another_descent():
     assert second.go_on(first.state())
     for (name, ours), theirs in zip(first.state().items(), second.state().values(), strict=True):
         assert torch.equal(ours, theirs), name
+    assert all(map(torch.equal, first._best, second._best))
 
 
 @pytest.mark.usefixtures("always_kept")
