@@ -1,7 +1,7 @@
 """What fitting a scene to videos costs and gives, and what each part of it is good for.
 
-    python -m benchmarks.gauss_fit [--frames 10] [--cameras 9] [--size 128x96]
-        [--qualities 40,60,80] [--effort 0] [--out benchmarks/results/gauss_fit.json]
+    python -m benchmarks.gauss_fit [--frames 10] [--cameras 9] [--size 128x96] [--quality 60]
+        [--effort 0] [--prices 0.25,1,4] [--out benchmarks/results/gauss_fit.json]
 
 The scene is the ray-traced one of `codec.datasets.analytic`. Decibels are those of decoded streams
 on the camera that was not looked at, the mean over frames of each one's PSNR; `fit_decibels` are
@@ -9,9 +9,10 @@ those of the Gaussians before they were coded, and `train_decibels` those of the
 Bytes are those of whole streams, and of what all frames after the first add. Seconds are of one
 core. Every row begins with the same Gaussians, for the first frame has no gates.
 
-`at_equal_decibels` are bytes that a row takes for as many decibels as the full fit has at the
-quality in the middle: logarithms of bytes, straight between the qualities of the row, or along its
-nearest two. `beyond` says by how many decibels that is outside of what the row was measured at.
+Each row is made several times, with a price of bits and of gates that is so many times the usual.
+`at_equal_decibels` are the bytes of later frames with which a row comes to the decibels that the
+full fit has at the usual price: logarithms of bytes over decibels, straight between the two points
+that are nearest, or on from them; `beyond` is how many decibels that is out of what was measured.
 """
 
 from __future__ import annotations
@@ -105,16 +106,16 @@ def _rows(frame: Gaussians) -> set[bytes]:
 
 
 def at_equal(points: Sequence[dict[str, Any]], kind: str, aim: float) -> dict[str, Any]:
-    """Bytes of a row for so many decibels of a kind, from its points at two qualities or more."""
+    """Bytes of later frames for so many decibels of a kind, from two points or more."""
     points = sorted(points, key=lambda point: float(point[kind]))
     x = [point[kind] for point in points]
     end = min(max(int(np.searchsorted(x, aim)), 1), len(x) - 1)
     share = (aim - x[end - 1]) / max(x[end] - x[end - 1], 0.01)
-    found = {"beyond": round(max(aim - x[-1], x[0] - aim, 0.0), 2)}
-    for name in ("bytes", "bytes_of_each_later_frame"):
-        low, high = (np.log(points[end - back][name]) for back in (1, 0))
-        found[name] = round(float(np.exp(low + share * (high - low))))
-    return found
+    low, high = (np.log(points[at]["bytes_of_each_later_frame"]) for at in (end - 1, end))
+    return {
+        "bytes_of_each_later_frame": round(float(np.exp(low + share * (high - low)))),
+        "beyond": round(max(aim - x[-1], x[0] - aim, 0.0), 2),
+    }
 
 
 def main() -> None:
@@ -123,36 +124,39 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument("--cameras", type=int, default=9)
     parser.add_argument("--size", default="128x96")
-    parser.add_argument("--qualities", default="40,60,80", help="two at least")
+    parser.add_argument("--quality", type=int, default=60)
+    parser.add_argument("--prices", default="0.25,1,4", help="two at least, and 1")
     parser.add_argument("--effort", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     width, height = map(int, options.size.split("x"))
-    qualities = sorted(map(int, options.qualities.split(",")))
+    prices = [float(price) for price in options.prices.split(",")]
     scene = analytic(frames=options.frames, cameras=options.cameras, size=(width, height))
     pictures = [scene.frame(number) for number in range(options.frames)]
     fitting = Fitting.of(options.effort, width * height)
     # What is compiled at the first use counts for no row.
-    row(scene, pictures[:2], replace(fitting, steps=2, epochs=1), qualities[0])
+    row(scene, pictures[:2], replace(fitting, steps=2, epochs=1), options.quality)
     result: dict[str, Any] = {
         **origin(),
         "frames": options.frames,
         "cameras": options.cameras,
         "size": options.size,
+        "quality": options.quality,
         "effort": options.effort,
         "rows": {},
         "at_equal_decibels": {},
     }
     for name, gating in ROWS.items():
         points = result["rows"][name] = []
-        for quality in qualities:
-            found = row(scene, pictures, replace(fitting, gating=gating), quality)
-            points.append({"quality": quality, **found})
+        for price in prices:
+            dear = replace(gating, rate=price * gating.rate, sparsity=price * gating.sparsity)
+            found = row(scene, pictures, replace(fitting, gating=dear), options.quality)
+            points.append({"price": price, **found})
             if options.out:  # minutes each: what there is, is kept
                 options.out.write_text(json.dumps(result, indent=1) + "\n")
     for kind in ("decibels", "train_decibels"):
-        aim = result["rows"]["full"][len(qualities) // 2][kind]
+        aim = result["rows"]["full"][prices.index(1)][kind]
         found = {name: at_equal(points, kind, aim) for name, points in result["rows"].items()}
         result["at_equal_decibels"][kind] = {"aim": aim, **found}
     text = json.dumps(result, indent=1) + "\n"

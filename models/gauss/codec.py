@@ -41,6 +41,7 @@ from codec.models.gauss.syntax import (
     SLICE_MAX,
     begun,
     change,
+    chosen,
     code_slice,
     created,
 )
@@ -155,13 +156,15 @@ class GaussScene(AbstractScene):
         found = matched(old.base, rows.base)
         lives = found != NOBODY
         to = Rows(old.base.copy(), old.rest.copy())
-        to.base[lives], to.rest[lives] = followed(
+        rows, real = followed(
             gaussians.take(order[found[lives]]),
             Rows(old.base[lives], old.rest[lives]),
             self._plan,
         )
-        gates = ((to.base != old.base).any(1) | (to.rest != old.rest).any(1)).astype(np.int32)
-        gates[~lives] = DIES
+        to.base[lives], to.rest[lives] = rows
+        aims = np.zeros(old.base.shape)
+        aims[lives] = real - old.base[lives]
+        changes = Rows(*(after - then for after, then in zip(to, old, strict=True)))
         unmatched = np.sort(order[np.setdiff1d(np.arange(len(order)), found)])
         born, _ = key_rows(gaussians.take(unmatched), self._plan)
         sizes = [len(state["base"]) for state in before]
@@ -172,18 +175,19 @@ class GaussScene(AbstractScene):
         ends = np.cumsum([0, *sizes])
         slices: list[Symbols] = []
         for number, (first, end) in enumerate(pairwise(ends)):
-            own = gates[first:end]
-            moving = own == CHANGES
+            moves, tunes = (part[first:end] for part in changes)
+            moves = chosen(moves, aims[first:end], before[number], self._plan)
+            changing = moves.any(1) | tunes.any(1)
+            gates = np.where(lives[first:end], changing * CHANGES, DIES).astype(np.int32)
             mine = homes == number
             new = _new(Rows(born.base[mine], born.rest[mine]))
-            tunes = (to.rest[first:end] - old.rest[first:end])[moving].reshape(-1)
             slices.append(
                 {
                     "head": new["head"],
-                    "gates": own,
-                    "moves": (to.base[first:end] - old.base[first:end])[moving].reshape(-1),
+                    "gates": gates,
+                    "moves": moves[changing].reshape(-1),
                     "new": new["new"],
-                    "rest": np.concatenate([tunes, new["rest"]]),
+                    "rest": np.concatenate([tunes[changing].reshape(-1), new["rest"]]),
                 }
             )
         return slices
