@@ -10,9 +10,9 @@ Bytes are those of whole streams, and of what all frames after the first add. Se
 core. Every row begins with the same Gaussians, for the first frame has no gates.
 
 Each row is made several times, with a price of bits and of gates that is so many times the usual.
-`at_equal_decibels` are the bytes of later frames with which a row comes to the decibels that the
-full fit has at the usual price: logarithms of bytes over decibels, straight between the two points
-that are nearest, or on from them; `beyond` is how many decibels that is out of what was measured.
+`at_equal_decibels` are the bytes of each later frame with which a row comes to the decibels that
+the full fit has at each price: logarithms of bytes over decibels, straight between the two points
+of the row around it, and none where the row has no two.
 """
 
 from __future__ import annotations
@@ -105,17 +105,14 @@ def _rows(frame: Gaussians) -> set[bytes]:
     return {each.tobytes() for each in flat}
 
 
-def at_equal(points: Sequence[dict[str, Any]], kind: str, aim: float) -> dict[str, Any]:
-    """Bytes of later frames for so many decibels of a kind, from two points or more."""
+def at_equal(points: Sequence[dict[str, Any]], kind: str, aim: float) -> int | None:
+    """Bytes of each later frame for so many decibels, if a row has fewer and more."""
     points = sorted(points, key=lambda point: float(point[kind]))
     x = [point[kind] for point in points]
-    end = min(max(int(np.searchsorted(x, aim)), 1), len(x) - 1)
-    share = (aim - x[end - 1]) / max(x[end] - x[end - 1], 0.01)
-    low, high = (np.log(points[at]["bytes_of_each_later_frame"]) for at in (end - 1, end))
-    return {
-        "bytes_of_each_later_frame": round(float(np.exp(low + share * (high - low)))),
-        "beyond": round(max(aim - x[-1], x[0] - aim, 0.0), 2),
-    }
+    if not x[0] <= aim <= x[-1]:
+        return None
+    y = [np.log(point["bytes_of_each_later_frame"]) for point in points]
+    return round(float(np.exp(np.interp(aim, x, y))))
 
 
 def main() -> None:
@@ -125,7 +122,7 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=9)
     parser.add_argument("--size", default="128x96")
     parser.add_argument("--quality", type=int, default=60)
-    parser.add_argument("--prices", default="0.25,1,4", help="two at least, and 1")
+    parser.add_argument("--prices", default="0.25,1,4", help="two at least")
     parser.add_argument("--effort", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -156,9 +153,11 @@ def main() -> None:
             if options.out:  # minutes each: what there is, is kept
                 options.out.write_text(json.dumps(result, indent=1) + "\n")
     for kind in ("decibels", "train_decibels"):
-        aim = result["rows"]["full"][prices.index(1)][kind]
-        found = {name: at_equal(points, kind, aim) for name, points in result["rows"].items()}
-        result["at_equal_decibels"][kind] = {"aim": aim, **found}
+        result["at_equal_decibels"][kind] = [
+            {"aim": full[kind]}
+            | {name: at_equal(points, kind, full[kind]) for name, points in result["rows"].items()}
+            for full in result["rows"]["full"]
+        ]
     text = json.dumps(result, indent=1) + "\n"
     print(text)
     if options.out:

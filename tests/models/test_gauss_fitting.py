@@ -62,7 +62,7 @@ def follow(gaussians, before, now, moved=0, **changes):
     plan = planned([gaussians], 60)
     rows = rows_of(gaussians, plan)
     still = np.full_like(rows.base, moved)
-    options = {"most": len(gaussians), "epochs": 4, "gating": Gating(), **changes}
+    options = {"most": len(gaussians), "epochs": 4, "gating": Gating(), "pace": 1.0, **changes}
     found, motion = followed_by(
         rows, still, plan, CAMERAS, before, now,
         generator=chance(), due=lambda share: share, **options,
@@ -198,6 +198,11 @@ def test_what_appears_is_born_and_what_is_faint_is_dropped(guess):
     assert len(found.base) <= len(guess) - 9
     assert len(motion) == len(found.base)
     assert isinstance(gaussians_of(found, plan), Gaussians)
+
+
+def test_finer_steps_follow_as_far(fitted):
+    _, finer = fit(CAMERAS, PICTURES, 90, QUICK)
+    assert psnr(list(finer)[-1], PICTURES[-1]) > psnr(fitted[1][-1], PICTURES[-1])
 
 
 def test_the_same_seed_gives_the_same_scene(fitted):
