@@ -1,13 +1,18 @@
 """What fitting a scene to videos costs and gives, and what each part of it is good for.
 
     python -m benchmarks.gauss_fit [--frames 10] [--cameras 9] [--size 128x96] [--quality 60]
-        [--effort 0] [--out benchmarks/results/gauss_fit.json]
+        [--effort 0] [--prices 0.25,1,4] [--out benchmarks/results/gauss_fit.json]
 
 The scene is the ray-traced one of `codec.datasets.analytic`. Decibels are those of decoded streams
 on the camera that was not looked at, the mean over frames of each one's PSNR; `fit_decibels` are
 those of the Gaussians before they were coded, and `train_decibels` those of the other cameras.
 Bytes are those of whole streams, and of what all frames after the first add. Seconds are of one
 core. Every row begins with the same Gaussians, for the first frame has no gates.
+
+Each row is made several times, with a price of bits and of gates that is so many times the usual.
+`at_equal_decibels` are the bytes of each later frame with which a row comes to the decibels that
+the full fit has at each price: logarithms of bytes over decibels, straight between the two points
+of the row around it, and none where the row has no two.
 """
 
 from __future__ import annotations
@@ -100,6 +105,16 @@ def _rows(frame: Gaussians) -> set[bytes]:
     return {each.tobytes() for each in flat}
 
 
+def at_equal(points: Sequence[dict[str, Any]], kind: str, aim: float) -> int | None:
+    """Bytes of each later frame for so many decibels, if a row has fewer and more."""
+    points = sorted(points, key=lambda point: float(point[kind]))
+    x = [point[kind] for point in points]
+    if not x[0] <= aim <= x[-1]:
+        return None
+    y = [np.log(point["bytes_of_each_later_frame"]) for point in points]
+    return round(float(np.exp(np.interp(aim, x, y))))
+
+
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
@@ -107,11 +122,13 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=9)
     parser.add_argument("--size", default="128x96")
     parser.add_argument("--quality", type=int, default=60)
+    parser.add_argument("--prices", default="0.25,1,4", help="two at least")
     parser.add_argument("--effort", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     width, height = map(int, options.size.split("x"))
+    prices = [float(price) for price in options.prices.split(",")]
     scene = analytic(frames=options.frames, cameras=options.cameras, size=(width, height))
     pictures = [scene.frame(number) for number in range(options.frames)]
     fitting = Fitting.of(options.effort, width * height)
@@ -125,14 +142,26 @@ def main() -> None:
         "quality": options.quality,
         "effort": options.effort,
         "rows": {},
+        "at_equal_decibels": {},
     }
     for name, gating in ROWS.items():
-        result["rows"][name] = row(
-            scene, pictures, replace(fitting, gating=gating), options.quality
-        )
-        if options.out:  # minutes each: what there is, is kept
-            options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+        points = result["rows"][name] = []
+        for price in prices:
+            dear = replace(gating, rate=price * gating.rate, sparsity=price * gating.sparsity)
+            found = row(scene, pictures, replace(fitting, gating=dear), options.quality)
+            points.append({"price": price, **found})
+            if options.out:  # minutes each: what there is, is kept
+                options.out.write_text(json.dumps(result, indent=1) + "\n")
+    for kind in ("decibels", "train_decibels"):
+        result["at_equal_decibels"][kind] = [
+            {"aim": full[kind]}
+            | {name: at_equal(points, kind, full[kind]) for name, points in result["rows"].items()}
+            for full in result["rows"]["full"]
+        ]
+    text = json.dumps(result, indent=1) + "\n"
+    print(text)
+    if options.out:
+        options.out.write_text(text)
 
 
 if __name__ == "__main__":

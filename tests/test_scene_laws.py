@@ -404,6 +404,7 @@ def test_loading_a_family_imports_no_other(weights: Weights) -> None:
 GOLDEN = {
     "births": (lambda: moving(500, 5, 0, turnover=0.2), 60, 3),
     "harmonics": (lambda: moving(200, 3, 2), 80, 30),
+    "moves": (lambda: moving(400, 6), 60, 30),
     "empty": (lambda: [nothing(1), *moving(3, 1, 1), nothing(1)], 0, 1),
 }
 

@@ -147,6 +147,7 @@ def fit(
                     most=int(ROOM * fitting.gaussians),
                     epochs=fitting.epochs,
                     gating=gating,
+                    pace=max(fineness(quality), 1.0),
                     generator=generator,
                     due=partial(due, number),
                 )

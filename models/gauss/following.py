@@ -84,6 +84,7 @@ def followed_by(
     most: int,
     epochs: int,
     gating: Gating,
+    pace: float,
     generator: np.random.Generator,
     due: Callable[[float], float],
 ) -> tuple[Rows, NDArray[np.int32]]:
@@ -102,6 +103,7 @@ def followed_by(
         most: Gaussians there may be.
         epochs: how often each picture is looked at.
         gating: what decides.
+        pace: how many times the usual number of steps of the lattice a step of the descent has.
         generator: of chance.
         due: as for `grown`.
     """
@@ -109,7 +111,7 @@ def followed_by(
         return rows, np.zeros_like(rows.base)
     old = torch.from_numpy(np.concatenate([rows.base, rows.rest], 1)).float()
     score, noise, usual = _scores(realised(old, plan), cameras, before, now)
-    fit = _Fit(old, plan, score, noise, gating)
+    fit = _Fit(old, plan, score, noise, gating, pace)
     fit.start(torch.from_numpy(motion[:, CENTRE]).float())
     total, order = epochs * len(cameras), list[int]()
     for number in range(total):
@@ -196,7 +198,7 @@ class _Fit:
     """Residuals in steps of the lattice, and what lets them through."""
 
     def __init__(
-        self, old: Tensor, plan: Plan, score: Tensor, noise: Tensor, gating: Gating
+        self, old: Tensor, plan: Plan, score: Tensor, noise: Tensor, gating: Gating, pace: float
     ) -> None:
         self._old, self._plan, self._gating = old, plan, gating
         self._region = torch.empty(len(old), dtype=torch.long)
@@ -213,7 +215,7 @@ class _Fit:
         gates = [torch.log(part / usual + TINY) + SHUT for part in (score, highest)]
         self._adam = Adam([torch.zeros_like(old), *gates])
         rest = [REST_RATE] * (old.shape[1] - WIDTH)
-        self._rates = torch.tensor([*RATES, *rest])
+        self._rates = pace * torch.tensor([*RATES, *rest])
 
     def start(self, motion: Tensor) -> None:
         """Begin where Gaussians would be if they went on as they did."""

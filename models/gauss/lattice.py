@@ -25,6 +25,7 @@ __all__ = [
     "COLOUR",
     "NORMAL",
     "SCALES",
+    "STAY",
     "TWIST",
     "WIDTH",
     "Rows",
@@ -42,7 +43,8 @@ WIDTH = 13
 CENTRE, SCALES, NORMAL = slice(0, 3), slice(3, 6), slice(6, 8)
 TWIST, ALPHA = 8, 9
 COLOUR = slice(10, 13)
-STAY = 0.7  # steps that a number may be wrong before it is changed; half a step is the least
+STAY = 0.7
+"""Steps that a number of a later frame may be wrong if it costs less; half a step is the least."""
 
 
 @final
@@ -83,11 +85,15 @@ def key_rows(gaussians: Gaussians, plan: Plan) -> tuple[Rows, NDArray[np.intp]]:
     normals = axes[:, :, 2]
     along = np.sign((normals[1:] * normals[:-1]).sum(1))
     signs = np.concatenate([np.ones(min(1, len(along) + 1)), np.where(along == 0, 1, along)])
-    return _rows(gaussians, scales, axes, np.cumprod(signs)[: len(normals)], plan, None), order
+    rows, _ = _rows(gaussians, scales, axes, np.cumprod(signs)[: len(normals)], plan, None)
+    return rows, order
 
 
-def followed(gaussians: Gaussians, before: Rows, plan: Plan) -> Rows:
-    """Rows of Gaussians that were `before`; what has hardly changed is as it was."""
+def followed(gaussians: Gaussians, before: Rows, plan: Plan) -> tuple[Rows, Reals]:
+    """Rows of Gaussians that were `before`; what has hardly changed is as it was.
+
+    And what `base` of those rows would be if its numbers had not to be whole, `(N, WIDTH)`.
+    """
     scales, axes = _sorted_axes(gaussians)
     old_scales = before.base[:, SCALES] * (plan.scale / UNIT)
     old_axes = _axes(before.base, plan)
@@ -127,30 +133,33 @@ def _rows(
     signs: Reals,
     plan: Plan,
     before: Rows | None,
-) -> Rows:
+) -> tuple[Rows, Reals]:
     old = None if before is None else before.base.astype(np.int64)
     base = np.zeros((len(gaussians), WIDTH), np.int64)
-    base[:, CENTRE] = _nearest(_spread(gaussians.means, plan), None, old, CENTRE)
-    base[:, SCALES] = _nearest(scales * (UNIT / plan.scale), None, old, SCALES)
-    octaves = shifts(base, plan)
-    points = _octahedron(axes[:, :, 2] * signs[:, None]) * plan.normal
-    base[:, NORMAL] = _nearest(points, octaves, old, NORMAL)
-    turns = _turns(base, axes[:, :, 0], plan)
-    if old is None:
-        base[:, TWIST] = _nearest(turns, octaves, None, TWIST) % plan.twist
-    else:
-        turns += plan.twist * np.rint((old[:, TWIST] - turns) / plan.twist)
-        base[:, TWIST] = _nearest(turns, octaves, old, TWIST)
-    alphas = plan.opacity / (1 + np.exp(-np.clip(gaussians.opacities.astype(np.float64), -50, 50)))
-    base[:, ALPHA] = _nearest(alphas, None, old, ALPHA)
+    real = np.zeros((len(gaussians), WIDTH))
+    real[:, CENTRE] = _spread(gaussians.means, plan)
+    real[:, SCALES] = scales * (UNIT / plan.scale)
+    opacities = np.clip(gaussians.opacities.astype(np.float64), -50, 50)
+    real[:, ALPHA] = plan.opacity / (1 + np.exp(-opacities))
     sh = gaussians.sh.astype(np.float64)
-    base[:, COLOUR] = _nearest(sh[:, 0] * (UNIT / plan.colour), None, old, COLOUR)
+    real[:, COLOUR] = sh[:, 0] * (UNIT / plan.colour)
+    for part in (CENTRE, SCALES, ALPHA, COLOUR):
+        base[:, part] = _nearest(real[:, part], None, old, part)
+    octaves = shifts(base, plan)
+    real[:, NORMAL] = _octahedron(axes[:, :, 2] * signs[:, None]) * plan.normal
+    base[:, NORMAL] = _nearest(real[:, NORMAL], octaves, old, NORMAL)
+    real[:, TWIST] = _turns(base, axes[:, :, 0], plan)
+    if old is None:
+        base[:, TWIST] = _nearest(real[:, TWIST], octaves, None, TWIST) % plan.twist
+    else:
+        real[:, TWIST] += plan.twist * np.rint((old[:, TWIST] - real[:, TWIST]) / plan.twist)
+        base[:, TWIST] = _nearest(real[:, TWIST], octaves, old, TWIST)
     rest = sh[:, 1:].reshape(len(sh), plan.rest_width) * (UNIT / plan.rest)
     harmonics = _nearest(rest, None, None if before is None else before.rest, slice(None))
     for numbers in (base, harmonics):
         if np.abs(numbers).max(initial=0) >= BIN_MAX:
             raise UsageError("scene: Gaussians do not fit the steps that were planned for others")
-    return Rows(base.astype(np.int32), harmonics.astype(np.int32))
+    return Rows(base.astype(np.int32), harmonics.astype(np.int32)), real
 
 
 def _nearest(

@@ -19,7 +19,7 @@ MIDDLE, OCTAVE = 60, 20.0  # a quality, and how much more halves all steps
 # Steps at that quality, chosen so that a bit more of one gains about as much as of another in
 # pictures of scripted scenes: in a small Gaussian's deviation, of a logarithm, in 1 of an
 # octahedron, in half a turn, in full opacity, of the first harmonic, of the others.
-CELLS, SCALE, NORMAL, TWIST, OPACITY, COLOUR, REST = 8, 0.11, 32, 48, 64, 0.1, 0.11
+CELLS, SCALE, NORMAL, TWIST, OPACITY, COLOUR, REST = 6.5, 0.11, 32, 48, 24, 0.1, 0.11
 
 
 def fineness(quality: int) -> float:

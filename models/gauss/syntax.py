@@ -23,7 +23,7 @@ from codec.errors import BitstreamError
 from codec.models.base import SliceState, Symbols
 from codec.models.gauss.lattice import WIDTH
 from codec.models.gauss.plan import BIN_MAX, CELL_BITS, Plan
-from codec.models.gauss.tables import GROUPS
+from codec.models.gauss.tables import GROUPS, even
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -36,6 +36,7 @@ __all__ = [
     "Contexts",
     "begun",
     "change",
+    "chosen",
     "code_slice",
     "created",
 ]
@@ -94,7 +95,7 @@ def code_slice(
         rows, active = before["base"][moving], before["active"][moving]
         found["moves"] = walks.code(
             "moves", rows.size, _kernels().moves, rows, before["motion"][moving], active,
-            plan.integers,
+            plan.integers, np.zeros((0, WIDTH)),
         )  # fmt: skip
         old = int(lives.sum())
         if births:
@@ -123,6 +124,27 @@ def code_slice(
             rest = rest[lives]
         new = walks.code("rest", count - split, _kernels().new_rests, rest, near)
         found["rest"] = np.concatenate([tunes, new])
+    return found
+
+
+def chosen(moves: IntArray, aims: NDArray[np.float64], before: SliceState, plan: Plan) -> IntArray:
+    """Moves within `STAY` steps of what they should be, of those the cheapest. Encoder only.
+
+    Args:
+        moves: `(n, WIDTH)` in whole steps, of all Gaussians of a slice; groups of which none moves
+            are left so.
+        aims: `(n, WIDTH)` what they should be.
+        before: the slice.
+        plan: of the stream.
+    """
+    moving = moves.any(1)
+    values = moves[moving].reshape(-1)
+    unread = np.empty(NUMBER * values.size + 64, np.uint32)
+    now = np.zeros(_kernels().LANES + 1, np.uint64)
+    known = (before[name][moving] for name in ("base", "motion", "active"))
+    _kernels().moves((unread, now, begun(even())), values, *known, plan.integers, aims[moving])
+    found = moves.copy()
+    found[moving] = values.reshape(-1, WIDTH)
     return found
 
 

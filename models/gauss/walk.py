@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from codec.entropy.kernels import compiled
+from codec.models.gauss.lattice import STAY
 from codec.models.gauss.plan import BIN_MAX, CELL_BITS
 from codec.models.gauss.tables import (
     BUCKETS,
@@ -382,14 +383,25 @@ def gates(io, values, active):  # type: ignore[no-untyped-def]
             values[i] = changes
 
 
+@_bare
+def _least(aim):  # type: ignore[no-untyped-def]
+    """The whole number nearest to 0 within `STAY` of one that is not whole."""
+    size = np.int64(np.ceil(max(abs(aim) - STAY, 0.0)))
+    return -size if aim < 0 else size
+
+
 @compiled
-def moves(io, values, rows, motion, active, plan):  # type: ignore[no-untyped-def]
+def moves(io, values, rows, motion, active, plan, aims):  # type: ignore[no-untyped-def]
     """Code by how much each column of Gaussians that change does.
+
+    With `aims` an encoder chooses: `values` of groups that change become those that are within
+    `STAY` steps of what they should be and the least to be coded.
 
     values: (n * 13,) int32.
     rows: (n, 13) int32, as they were.
     motion: (n, 13) int32, by how much they changed in the frame before.
     active: (n,) int32, the groups that changed then, as bits.
+    aims: (n, 13) float64, by how much columns should change, or (0, 13).
     """
     n = len(rows)
     change = values.reshape(n, 13)
@@ -440,7 +452,10 @@ def moves(io, values, rows, motion, active, plan):  # type: ignore[no-untyped-de
                         best = g
                 expected = _within(guesses[best] + (1 << octaves >> 1)) >> octaves
                 contexts = MOVE + (d * BUCKETS + _bucket(wrong[d] >> 3)) * SET
-                left = _number(io, contexts, (np.int64(change[i, d]) >> octaves) - expected)
+                left = (np.int64(change[i, d]) >> octaves) - expected
+                if len(aims):
+                    left = _least(aims[i, d] / (1 << octaves) - expected)
+                left = _number(io, contexts, left)
                 value = _within((expected + left) << octaves)
                 change[i, d] = value
                 wrong[d] += 4 * min(abs(left), 1 << 20) - (wrong[d] >> 2)

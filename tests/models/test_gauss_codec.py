@@ -18,7 +18,18 @@ from codec.errors import BitstreamError, UsageError
 from codec.gaussians import COEFFICIENTS, Gaussians
 from codec.models.gauss import Gauss
 from codec.models.gauss.codec import KEY_SLICE
-from codec.models.gauss.lattice import NORMAL, TWIST, WIDTH, Rows, gaussians_of, key_rows, morton
+from codec.models.gauss.lattice import (
+    NORMAL,
+    STAY,
+    TWIST,
+    WIDTH,
+    Rows,
+    followed,
+    gaussians_of,
+    key_rows,
+    morton,
+    shifts,
+)
 from codec.models.gauss.plan import BIN_MAX, Plan
 from codec.models.gauss.planning import planned
 from codec.models.gauss.projection import rotations
@@ -314,6 +325,28 @@ def test_nothing_drifts_where_everything_moves_a_little():
         means = scene.gaussians(states).means
         away = np.abs(means[:, None] - frame.means).max(2).min(1)
         assert away.max() < 0.71 * plan.radius / plan.cells * 1.5
+
+
+def test_what_moves_is_as_near_as_it_must_be_and_costs_less_than_the_nearest():
+    frames = frames_of(600, 6, moving=0.5)
+    plan = planned(frames, 60)
+    scene = GAUSS.scene(plan.pack())
+    payloads, states = coded(scene, scene.key(frames[0]), [None])
+    sizes = {"chosen": 0, "nearest": 0}
+    for frame in frames[1:]:
+        before = Rows(states[0]["base"], states[0]["rest"])
+        rows, order = key_rows(frame, plan)
+        nearest, real = followed(frame.take(order[matched(before.base, rows.base)]), before, plan)
+        (symbols,) = scene.follow(frame, states)
+        steps = nearest.base - before.base
+        moving = steps.any(1)
+        plain = {"gates": moving * np.int32(CHANGES), "moves": steps[moving].reshape(-1)}
+        sizes["nearest"] += size_of(coded(scene, [{**symbols, **plain}], states)[0])
+        payloads, states = coded(scene, [symbols], states)
+        sizes["chosen"] += size_of(payloads)
+        away = np.abs(states[0]["base"] - real) / 2.0 ** shifts(states[0]["base"], plan)
+        assert 0.5 < away.max() <= STAY + 1e-9
+    assert sizes["chosen"] < 0.9 * sizes["nearest"]
 
 
 def test_matching_gives_nobody_twice():

@@ -1,5 +1,7 @@
 """Gaussians fitted to pictures: better than where they began, and still where nothing moves."""
 
+import subprocess
+import sys
 from dataclasses import fields, replace
 from itertools import pairwise
 
@@ -60,7 +62,7 @@ def follow(gaussians, before, now, moved=0, **changes):
     plan = planned([gaussians], 60)
     rows = rows_of(gaussians, plan)
     still = np.full_like(rows.base, moved)
-    options = {"most": len(gaussians), "epochs": 4, "gating": Gating(), **changes}
+    options = {"most": len(gaussians), "epochs": 4, "gating": Gating(), "pace": 1.0, **changes}
     found, motion = followed_by(
         rows, still, plan, CAMERAS, before, now,
         generator=chance(), due=lambda share: share, **options,
@@ -198,6 +200,11 @@ def test_what_appears_is_born_and_what_is_faint_is_dropped(guess):
     assert isinstance(gaussians_of(found, plan), Gaussians)
 
 
+def test_finer_steps_follow_as_far(fitted):
+    _, finer = fit(CAMERAS, PICTURES, 90, QUICK)
+    assert psnr(list(finer)[-1], PICTURES[-1]) > psnr(fitted[1][-1], PICTURES[-1])
+
+
 def test_the_same_seed_gives_the_same_scene(fitted):
     _, again = fit(CAMERAS, PICTURES[:2], 60, QUICK)
     for a, b in zip(fitted[1][:2], again, strict=True):
@@ -240,6 +247,36 @@ def test_time_that_is_over_ends_the_search():
     assert len(frames) == 3
     for before, after in pairwise(frames):
         assert_same(before, after)
+
+
+def test_the_clock_of_a_fit_starts_when_kernels_are_compiled():
+    code = """if True:
+        from codec.models.base import Search
+        from codec.models.gauss import fitting, kernels, reals, walk
+        from codec.moving import encode_planned, find_scene_model
+        from codec.progress import Stopwatch
+        from codec.weights import SHIPPED
+        from tests.models.test_gauss_fitting import CAMERAS, PICTURES
+
+        def known():
+            each = [value for module in (kernels, reals, walk) for value in vars(module).values()]
+            return [value.signatures for value in each if hasattr(value, "signatures")]
+
+        at_start = []
+
+        def clock(*values):
+            at_start.extend(map(list, known()))
+            return lambda moment, share: max(share, 0.5)
+
+        fitting.Fitting.clock = clock
+        model = find_scene_model("gauss", SHIPPED)
+        plan, moments = model.family.fit(CAMERAS, PICTURES[:2], 2, 60, Search())
+        encode_planned(moments, plan, model, 60, watch=Stopwatch())
+        assert sum(map(len, at_start)) > 0
+        assert at_start == known()
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_more_effort_is_more_of_everything_and_more_pixels_more_gaussians():
