@@ -361,6 +361,7 @@ GOLDEN = {
     "nudged-photo": (lambda: photo(150, 170), 70),
     "coarser-photo": (lambda: photo(96, 130), 50),
     "longer-photo": (lambda: photo(150, 170), 50),
+    "mirrored-photo": (lambda: photo(96, 130), 50),
 }
 ONLY_OF = {
     "groups": "iscs",
@@ -372,6 +373,7 @@ ONLY_OF = {
     "nudged": "inr",
     "longer": "inr",
     "coarser": "inr",
+    "mirrored": "inr",
 }
 
 
@@ -383,8 +385,8 @@ ONLY_OF = {
         for vector in GOLDEN
         # iscs has had weights without groups, with them, and trained further, its small network
         # from a CPU and from a GPU; umgm was trained anew on one; the encoder of inr has come to
-        # move single integers of networks, to remember gradients for longer, and its priors to look
-        # at coarser grids.
+        # move single integers of networks, to remember gradients for longer, its priors to look at
+        # coarser grids, and noise to come in pairs.
         if ONLY_OF.get(vector.partition("-")[0], family) == family
     ],
     indirect=["name"],

@@ -153,6 +153,7 @@ class _Descent:
             torch.zeros(batch, *size, device=device) for size in grid_sizes(*x.shape[2:])
         ]
         self._noise = [torch.empty_like(grid) for grid in self._grids]
+        self._mirrors = False  # the noise before, turned, in every other step: less of it is left
         self._parameters = {
             name: value.detach().to(device, copy=True).expand(copies, *value.shape[1:]).clone()
             for name, value in start.items()
@@ -192,7 +193,11 @@ class _Descent:
             self._temperature.fill_(TEMPERATURE[0] + (TEMPERATURE[1] - TEMPERATURE[0]) * share)
             self._spread.fill_(NOISE[0] + (NOISE[1] - NOISE[0]) * share)
             for noise in self._noise:
-                noise.normal_(generator=self._generator)
+                if self._mirrors:
+                    noise.neg_()
+                else:
+                    noise.normal_(generator=self._generator)
+            self._mirrors = not self._mirrors
             self._soft()
         if self._x.device.type == "cuda":
             torch.cuda.synchronize(self._x.device)  # or clocks tell when steps were asked for

@@ -128,6 +128,21 @@ def test_squares_of_gradients_are_forgotten_as_often_in_any_fit(monkeypatch, lim
     assert remembered[-1] == pytest.approx(max(0.6, 1 - 12 / (len(remembered) / 0.95)), abs=0.03)
 
 
+def test_every_other_step_has_the_noise_of_the_one_before_turned(monkeypatch):
+    told, rounding = [], fused.soft_round
+
+    def watched(grid, noise, temperature):
+        if grid.shape[1:] == (24, 32):
+            told.append(torch.sign(noise))
+        return rounding(grid, noise, temperature)
+
+    monkeypatch.setattr(fused, "soft_round", watched)
+    fitted(picture(), steps=20)
+    for first, second, third in zip(told[0:6:2], told[1:6:2], told[2:7:2], strict=True):
+        assert torch.equal(first, -second)
+        assert not torch.equal(third, -second)
+
+
 def interrupting(report):
     if report.share < 1:
         raise KeyboardInterrupt
