@@ -1,7 +1,7 @@
 """What references are worth: `clc` with none, random, retrieved and oracle entries of dictionaries.
 
     python benchmarks/clc.py KODAK CLIC VIDEO SCREEN [--sets kodak,clic,camera,screen]
-        [--every 1] [--out FILE]
+        [--every 1] [--clip carphone_pristine.mp4] [--out FILE]
 
 Real files at four qualities; BD-rate against `iscs` of the same weights, whose files are those of
 none. Kodak and CLIC are coded with the shipped dictionary; for domains one is built of a part that
@@ -47,7 +47,6 @@ from codec.tiling import geometry_of
 from codec.weights import SHIPPED
 
 QUALITIES = (15, 35, 55, 75)
-CLIP = "carphone_pristine.mp4"
 
 Picture: TypeAlias = NDArray[np.uint8]
 """`(H, W, 3)`."""
@@ -60,11 +59,12 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--sets", default="kodak,clic,camera,screen")
     parser.add_argument("--every", type=int, default=1, help="only each n-th photograph")
+    parser.add_argument("--clip", default="carphone_pristine.mp4", help="of VIDEO, for camera")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/clc.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     every = options.every
-    frames = frames_of(options.video / CLIP)
+    frames = frames_of(options.video / options.clip)
     squares = squares_of(options.screen)
     rows = []
     sets = {
@@ -79,7 +79,7 @@ def main() -> None:
             print(json.dumps(row), flush=True)
     result = {
         "command": f"python benchmarks/clc.py KODAK CLIC VIDEO SCREEN --sets {options.sets}"
-        f" --every {every}",
+        f" --every {every} --clip {options.clip}",
         **origin(),
         "qualities": QUALITIES,
         "rows": rows,

@@ -17,6 +17,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -78,9 +79,10 @@ def measure(preset: Preset, runs: int) -> dict[str, dict[str, dict[str, float]]]
         seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in modules}
         for _ in range(runs + 1):
             for name in modules:
-                started = time.perf_counter(), time.process_time()
-                modules[name][work]()
-                ended = time.perf_counter(), time.process_time()
+                with fused.on_all_cores() if name == "fused" else nullcontext():
+                    started = time.perf_counter(), time.process_time()
+                    modules[name][work]()
+                    ended = time.perf_counter(), time.process_time()
                 seconds[name].append((ended[0] - started[0], ended[1] - started[1]))
         for name, each in seconds.items():
             passed, processor = zip(*each[1:], strict=True)

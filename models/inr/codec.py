@@ -127,6 +127,7 @@ class Inr(AbstractFamily):
 
     # ---- encoder only
 
+    @fused.on_all_cores()
     def analyse(
         self, x: Tensor, geometry: TileGeometry, halo: Halo, search: Search = SHORT
     ) -> Symbols:

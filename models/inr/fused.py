@@ -2,16 +2,19 @@
 
 Each is one pass over blocks that stay in the first cache, forwards and backwards at once where the
 value is a sum, so that what lies between (twenty contexts, forty-eight channels for each latent) is
-never written to memory. Float32 on the CPU only. Kernels run on the caller's thread: threads of
-their own met those that torch keeps spinning between its operations, and lost more than they won.
+never written to memory. Float32 on the CPU only. Kernels run on the caller's thread, or side by
+side inside `on_all_cores`; what they add up is the same to the bit, for parts are added in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import starmap
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +25,49 @@ from torch.nn import functional
 from codec.models.inr.layout import CONTEXTS, GRIDS, IFCE_LEVELS
 from codec.models.inr.network import REACH, Parameters, aligned
 
-__all__ = ["bits", "soft_round", "synthesise", "upsample"]
+__all__ = ["bits", "on_all_cores", "soft_round", "synthesise", "upsample"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
 # Elements of a plane that one call of a kernel works on, about: some hundred microseconds.
 PART = 1 << 14
+
+SHARES = 4  # of a thread: what is large or delayed is evened out, and calls are few
+
+Found = TypeVar("Found")
+
+
+@final
+@dataclass(frozen=True)
+class _Cores:
+    """Threads that wait for work, and how many."""
+
+    pool: Executor
+    count: int
+
+
+_cores: ContextVar[_Cores | None] = ContextVar("_cores", default=None)
+
+
+@contextmanager
+def on_all_cores() -> Iterator[None]:
+    """Kernels run on as many threads as torch has, and torch on one until the end.
+
+    Torch's own threads would be in the way: they keep spinning between its operations.
+    """
+    count = torch.get_num_threads()
+    if count == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(count) as pool:
+        before = _cores.set(_Cores(pool, count))
+        try:
+            yield
+        finally:
+            _cores.reset(before)
+            torch.set_num_threads(count)
 
 
 def soft_round(y: Tensor, noise: Tensor, temperature: Tensor) -> Tensor:
@@ -54,7 +93,7 @@ class _SoftRound(torch.autograd.Function):
         def one(first: int, last: int) -> None:
             _kernels().soft_rounding(latents, noises, first, last, temperature, found, slope)
 
-        _all(one, _parts(len(latents), 1))
+        _each(one, _parts(len(latents), 1))
         ctx.save_for_backward(torch.from_numpy(slope).view_as(y))
         return torch.from_numpy(found).view_as(y)
 
@@ -145,7 +184,7 @@ class _Doubling(torch.autograd.Function):
             _kernels().doubling(x[b], first, last, each_taps[b], found[b])
 
         rows = _parts(*found.shape[1:])
-        _all(one, [(b, *part) for b in range(batch) for part in rows])
+        _each(one, [(b, *part) for b in range(batch) for part in rows])
         return torch.from_numpy(found)
 
     @staticmethod
@@ -161,7 +200,7 @@ class _Doubling(torch.autograd.Function):
 
         rows = _parts(*grad.shape[1:])
         parts = [(b, *part) for b in range(len(grad)) for part in rows]
-        for (b, first, _), own in zip(parts, starmap(one, parts), strict=True):
+        for (b, first, _), own in zip(parts, _each(one, parts), strict=True):
             top = first // 2
             _add([x_grad[b, top : top + len(own[0])], taps_grad[b]], own)
         return torch.from_numpy(x_grad), torch.from_numpy(taps_grad)
@@ -222,7 +261,7 @@ class _Hidden(torch.autograd.Function):
             net = kernels.Hidden(*(each[b] for each in arrays))
             kernels.synthesis(x[b], first, last, net, found[b])
 
-        _all(one, [(b, *part) for b in range(len(x)) for part in _parts(x.shape[2], 1)])
+        _each(one, [(b, *part) for b in range(len(x)) for part in _parts(x.shape[2], 1)])
         return torch.from_numpy(found).view(-1, 3, *stack.shape[2:])
 
     @staticmethod
@@ -240,7 +279,7 @@ class _Hidden(torch.autograd.Function):
             return own
 
         parts = [(b, *part) for b in range(len(x)) for part in _parts(x.shape[2], 1)]
-        for (b, *_), own in zip(parts, starmap(one, parts), strict=True):
+        for (b, *_), own in zip(parts, _each(one, parts), strict=True):
             _add([each[b] for each in grads], own)
         return torch.from_numpy(x_grad).view_as(stack), *(torch.from_numpy(each) for each in grads)
 
@@ -281,7 +320,7 @@ class _Convolution(torch.autograd.Function):
         def one(b: int, first: int, last: int) -> None:
             kernels.convolution(x[b], first, last, offsets, weights[b], biases[b], found[b])
 
-        _all(one, parts)
+        _each(one, parts)
         height, width = (
             size - taps + 1 for size, taps in zip(padded.shape[2:], window, strict=True)
         )
@@ -307,7 +346,7 @@ class _Convolution(torch.autograd.Function):
             )
             return [own, *learned]
 
-        for (b, first, last), own in zip(parts, starmap(one, parts), strict=True):
+        for (b, first, last), own in zip(parts, _each(one, parts), strict=True):
             _add([x_grad[b, :, first - halo : last + halo], weight_grad[b], bias_grad[b]], own)
         x_grad = x_grad.reshape(padded.shape)
         return *(torch.from_numpy(each) for each in (x_grad, weight_grad, bias_grad)), None, None
@@ -387,7 +426,7 @@ def _rate(neighbours: int, learn: bool, arrays: Sequence[Floats], grads: Sequenc
         for start, stop in _parts(len(grid), stride)
     ]
     total = 0.0
-    for (number, _, last), (bits, own, line_grad) in zip(parts, starmap(one, parts), strict=True):
+    for (number, _, last), (bits, own, line_grad) in zip(parts, _each(one, parts), strict=True):
         total += bits
         _add(arm_grad, own)
         line_grads[number][last - len(line_grad) : last] += line_grad
@@ -411,9 +450,18 @@ def _parts(rows: int, stride: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def _all(work: Callable[..., None], parts: Sequence[tuple[int, ...]]) -> None:
-    for part in parts:
-        work(*part)
+def _each(work: Callable[..., Found], parts: Sequence[tuple[int, ...]]) -> list[Found]:
+    """What `work` finds for each part, in their order."""
+
+    def some(chosen: Sequence[tuple[int, ...]]) -> list[Found]:
+        return [work(*part) for part in chosen]
+
+    cores = _cores.get()
+    if cores is None or len(parts) == 1:
+        return some(parts)
+    shares = min(len(parts), SHARES * cores.count)
+    found = list(cores.pool.map(some, (parts[n::shares] for n in range(shares))))
+    return [found[n % shares][n // shares] for n in range(len(parts))]
 
 
 def _kernels() -> ModuleType:

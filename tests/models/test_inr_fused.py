@@ -2,6 +2,8 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Barrier, get_ident
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -162,9 +164,43 @@ def test_the_number_of_threads_changes_nothing(work, set_threads):
     found = []
     for threads in (1, 2, 5):
         set_threads(threads)
-        found.append(work())
+        with fused.on_all_cores():
+            found.append(work())
     assert same(found[0], found[1])
     assert same(found[0], found[2])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_parts_are_found_on_all_cores(threads, set_threads, monkeypatch):
+    met, seen = Barrier(threads, timeout=10), set()
+    kernels = SimpleNamespace(**vars(fused._kernels()))
+
+    def soft_rounding(*_):
+        met.wait()  # nobody passes before so many are at work at once
+        seen.add(get_ident())
+
+    monkeypatch.setattr(kernels, "soft_rounding", soft_rounding)
+    monkeypatch.setattr(fused, "_kernels", lambda: kernels)
+    set_threads(threads)
+    y = torch.zeros(3 * fused.PART)
+    with fused.on_all_cores():
+        fused.soft_round(y, y, torch.tensor(0.3))
+    assert len(seen) == threads
+
+
+def test_torch_has_its_threads_back_whatever_happens(set_threads):
+    set_threads(3)
+    during = []
+
+    @fused.on_all_cores()
+    def interrupted():
+        during.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert during == [1]
+    assert torch.get_num_threads() == 3
 
 
 @pytest.mark.parametrize("work", works(), ids=["bits", "upsample", "synthesise"])
