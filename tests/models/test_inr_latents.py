@@ -56,6 +56,7 @@ def test_the_oracle_has_the_same_layout():
 @given(**CASES)
 @example(PRESETS[2], 19, 17, 100.0, 5000.0, ALL, 0)
 @example(PRESETS[1], 16, 33, 1e-3, 3.0, ALL, 1)
+@example(PRESETS[2], 15, 16, 1e-2, 0.0, [n in (5, 7, 8, 9) for n in range(10)], 8)
 def test_operations_are_the_oracles_and_come_back(
     preset, height, width, spread, loudness, coded, seed
 ):
@@ -78,7 +79,8 @@ def test_operations_are_the_oracles_and_come_back(
     decoder = Decoder(stream)
     np.testing.assert_array_equal(symbols, decoder.open("y", Method.RANS).code_causal(None, model))
     decoder.finish()
-    assert counter.bits - 1 <= 8 * len(stream["y"]) <= counter.bits + 8 * 6
+    # Lanes' last states, a header, and the fractions that each symbol loses to whole states.
+    assert counter.bits - 1 <= 8 * len(stream["y"]) <= 1.001 * counter.bits + 8 * 6
 
 
 def test_halves_are_rounded_up_everywhere():
