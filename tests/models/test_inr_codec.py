@@ -189,6 +189,22 @@ def test_fitting_gets_closer_and_says_so_and_looks_at_no_neighbour(monkeypatch, 
         np.testing.assert_array_equal(expected, again[key])
 
 
+def test_a_fit_has_all_cores_for_its_kernels(monkeypatch):
+    monkeypatch.setattr("codec.models.inr.codec.ITERATIONS", (1, 1))
+    torchs = set()
+    search = Search(watch=lambda part, note: torchs.add(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        codec_of((LOP, zeros(LOP))).analyse(
+            torch.rand(1, 3, 9, 9), TileGeometry(9, 9, 50), Halo(), search
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert torchs == {1}
+
+
 def test_more_effort_takes_more_steps():
     steps = [iterations_of(effort) for effort in range(10)]
     assert (steps[0], steps[9]) == (120, 10_000)
