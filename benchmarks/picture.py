@@ -21,15 +21,14 @@ ZOOM = 2
 
 
 def jpeg_of_size(image: Image.Image, size: int) -> bytes:
-    """The best JPEG of at most `size` bytes, or the smallest there is."""
-    best = b""
+    """The worst JPEG of at least `size` bytes, or the largest there is."""
+    buffer = io.BytesIO()
     for quality in range(1, 96):
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=quality, optimize=True)
-        if best and len(buffer.getvalue()) > size:
+        if len(buffer.getvalue()) >= size:
             break
-        best = buffer.getvalue()
-    return best
+    return buffer.getvalue()
 
 
 def main() -> None:
