@@ -39,7 +39,7 @@ def has_triton() -> bool:
     """Whether kernels for a GPU can run; said once if not."""
     if find_spec("triton"):
         return True
-    logger.warning("there is no Triton here: the CPU does what a GPU would")
+    logger.warning("there is no Triton here: a GPU takes longer, or the CPU does what it would")
     return False
 
 

@@ -167,7 +167,7 @@ class _Descent:
         self._latents = torch.optim.Adam(groups, fused=True, capturable=on_gpu)
         self.networks = Soap(list(self._parameters.values()), self._rate_networks)
         self._quick = network if on_gpu else fused
-        self._costs = torch.compile(_costs, dynamic=False) if on_gpu else _costs
+        self._costs = _costs_on(device)
         self._soft, self._hard = self._descend_noisy, self._descend_rounded
         if on_gpu:
             self._soft, self._hard = Replay(self._soft), Replay(self._hard)
@@ -249,6 +249,16 @@ class _Descent:
             name: value.expand(batch, *value.shape[1:]).contiguous()
             for name, value in self._parameters.items()
         }
+
+
+def _costs_on(device: torch.device) -> Callable[..., tuple[Tensor, Tensor]]:
+    """`_costs`, as kernels made for it where there is a GPU and what makes them."""
+    if device.type == "cuda":
+        from codec.entropy.device import has_triton
+
+        if has_triton():
+            return torch.compile(_costs, dynamic=False)
+    return _costs
 
 
 def _costs(

@@ -131,7 +131,11 @@ class _Descent:
 
     def _compile(self) -> None:
         """Draw in half precision by kernels for this layout, compiled before any clock starts."""
-        self._drawn = torch.compile(_drawn_in_half, mode="reduce-overhead", dynamic=False)
+        from codec.entropy.device import has_triton
+
+        self._drawn = _drawn_in_half
+        if has_triton():
+            self._drawn = torch.compile(_drawn_in_half, mode="reduce-overhead", dynamic=False)
         torch.autograd.backward(self._frame(0).sum())
         self._optimiser.zero_grad(set_to_none=True)
 

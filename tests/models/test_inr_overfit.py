@@ -218,3 +218,12 @@ def test_what_has_no_gradient_stays():
         soap.step()
         soap.turn()
     assert torch.equal(parameter.detach(), torch.ones(1, 3, 3))
+
+
+def test_a_gpu_gets_kernels_where_triton_makes_them(monkeypatch):
+    plain = overfitting._costs
+    monkeypatch.setattr("torch.compile", lambda function, **options: (function, options))
+    assert overfitting._costs_on(torch.device("cpu")) is plain
+    assert overfitting._costs_on(torch.device("cuda")) == (plain, {"dynamic": False})
+    monkeypatch.setattr("codec.entropy.device.has_triton", lambda: False)
+    assert overfitting._costs_on(torch.device("cuda")) is plain

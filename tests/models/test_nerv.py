@@ -400,6 +400,16 @@ def test_a_gpu_draws_about_the_same_in_half_precision_by_one_graph(monkeypatch):
     assert len(graphs) == 1  # of both groups
 
 
+def test_without_triton_a_gpu_draws_by_operations(monkeypatch):
+    monkeypatch.setattr("codec.entropy.device.has_triton", lambda: False)
+    monkeypatch.setattr("torch.compile", None)
+    descent = _Descent(clip()[:2], Layout(VARIANTS["light"], 2, 48, 64, 8), 1e5)
+    plain = descent._frame(0)
+    descent._compile()
+    assert not torch.equal(plain, descent._frame(0))  # in half precision
+    torch.testing.assert_close(plain, descent._frame(0), atol=0.02, rtol=0)
+
+
 def test_a_budget_chooses_the_size_of_a_network():
     family = freeze("boost")
     geometry = GroupGeometry(240, 416, 60)
