@@ -4,9 +4,10 @@
 
 An iteration is upsampling, synthesis, squared error, the rate of the latents, and all gradients,
 for one picture of random numbers; the work does not depend on them. `network` is what is plain,
-`fused` what is fused. Both take turns, so that a drift of the machine's speed meets both; one run
-of each is not counted. The least is what the machine can do, the median what it did; the time of
-the processor, over all threads, tells more where other work runs (`load`, before and after).
+`fused` what is fused, as a fit runs it: inside `on_all_cores`. Both take turns, so that a drift of
+the machine's speed meets both; one run of each is not counted. The least is what the machine can
+do, the median what it did; the time of the processor, over all threads, tells more where other work
+runs (`load`, before and after).
 """
 
 from __future__ import annotations
