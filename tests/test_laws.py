@@ -362,6 +362,7 @@ GOLDEN = {
     "coarser-photo": (lambda: photo(96, 130), 50),
     "longer-photo": (lambda: photo(150, 170), 50),
     "mirrored-photo": (lambda: photo(96, 130), 50),
+    "cores-photo": (lambda: photo(384, 512), 50),
 }
 ONLY_OF = {
     "groups": "iscs",
@@ -374,6 +375,7 @@ ONLY_OF = {
     "longer": "inr",
     "coarser": "inr",
     "mirrored": "inr",
+    "cores": "inr",
 }
 
 
@@ -386,7 +388,7 @@ ONLY_OF = {
         # iscs has had weights without groups, with them, and trained further, its small network
         # from a CPU and from a GPU; umgm was trained anew on one; the encoder of inr has come to
         # move single integers of networks, to remember gradients for longer, its priors to look at
-        # coarser grids, and noise to come in pairs.
+        # coarser grids, noise to come in pairs, and fits on many cores to be those on one.
         if ONLY_OF.get(vector.partition("-")[0], family) == family
     ],
     indirect=["name"],
