@@ -13,10 +13,10 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from codec.entropy.kernels import compiled
 from codec.models.inr.network import LOG_SCALE_MAX, LOG_SCALE_MIN, PROBABILITY_MIN, REACH
 
 __all__ = [
@@ -51,13 +51,12 @@ FLOOR = np.float32(PROBABILITY_MIN)
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FAST}
-    compiled: Callable[..., Any]
-    try:
-        compiled = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no folder that it may write to
-        compiled = numba.njit(**options)(function)
-    return compiled
+    """Inlined wherever it is called.
+
+    Of copies of one function, each optimised for its caller, a process that compiles runs whichever
+    it has first, one that finds them compiled the caller's own: their sums would differ.
+    """
+    return compiled(function, fastmath=FAST, forceinline=True)
 
 
 class Arm(NamedTuple):

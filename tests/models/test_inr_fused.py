@@ -1,7 +1,11 @@
 """What is fused equals what is plain: values, gradients, and whatever the number of threads."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from threading import Barrier, get_ident
 from types import SimpleNamespace
 
@@ -208,3 +212,23 @@ def test_many_at_once_give_what_one_alone_gives(work):
     alone = work()
     with ThreadPoolExecutor(4) as pool:
         assert all(same(alone, found) for found in pool.map(lambda _: work(), range(8)))
+
+
+GRADIENTS = """
+import hashlib
+from tests.models.test_inr_fused import PRESETS, drawn, fused, outcome, stacked
+
+found = outcome(fused.synthesise, stacked(1, 40, 50), drawn(PRESETS[0], 40, 50)[0])
+print(hashlib.sha256(b"".join(each.detach().numpy().tobytes() for each in found)).hexdigest())
+"""
+
+
+def test_a_process_that_compiles_finds_what_the_next_one_does(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", GRADIENTS]
+    root = Path(__file__).parents[2]
+    compiled, kept = (
+        subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True).stdout
+        for _ in range(2)
+    )
+    assert compiled == kept
